@@ -1,0 +1,56 @@
+"""Control records, broadcast to the running scorer: model updates and rules."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from events.types import Deadline, EventTime, Finite, Identifier, Path, Probability, Verdict
+
+
+class Thresholds(msgspec.Struct, frozen=True):
+    """Scores from `review` on are reviewed, from `block` on blocked."""
+
+    review: Probability
+    block: Probability
+
+    def __post_init__(self) -> None:
+        if self.review > self.block:
+            raise ValueError("review must not exceed block")
+
+
+class ModelUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of what scores. Topic `model-updates` (compacted), key `slot`.
+
+    Slot `model` names an artefact to load; slot `thresholds` sets limits that hold, over those of any
+    model's own manifest, until the slot is emptied by a tombstone.
+    """
+
+    slot: Literal["model", "thresholds"]
+    artefact: (
+        Annotated[Path, Meta(description="folder of the artefact, readable by every TaskManager")] | None
+    ) = None
+    thresholds: Thresholds | None = None
+    issued_at: EventTime
+    issued_by: Identifier
+
+    def __post_init__(self) -> None:
+        if self.slot == "model" and (self.artefact is None or self.thresholds is not None):
+            raise ValueError("slot model takes an artefact and no thresholds")
+        if self.slot == "thresholds" and (self.thresholds is None or self.artefact is not None):
+            raise ValueError("slot thresholds takes thresholds and no artefact")
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """An analysts' rule over one feature of the contract. Topic `rules` (compacted), key `rule_id`."""
+
+    rule_id: Identifier
+    version: Annotated[int, Meta(ge=1)]
+    owner: Identifier
+    feature: Identifier
+    operator: Literal["<", "<=", ">", ">=", "=="]
+    value: Finite
+    verdict: Verdict
+    enabled: bool = True
+    shadow: bool = False
+    expires_at: Deadline | None = None

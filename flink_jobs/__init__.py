@@ -1,0 +1,1 @@
+"""The jobs that `flink run -py` submits: wiring only."""

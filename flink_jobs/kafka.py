@@ -1,0 +1,143 @@
+"""Kafka as seen by the jobs: client properties, topics and the SQL tables over them."""
+
+from collections.abc import Iterable, Mapping
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource
+from pyflink.table import StreamTableEnvironment
+
+from flink_jobs.settings import ScoringSettings
+from operators.user_stage import PARTITION_UNIT
+
+# Names that the Java and the librdkafka clients share; stores and JAAS entries are for Java alone.
+JAVA_ONLY = ("ssl.truststore.", "ssl.keystore.", "sasl.jaas.")
+TOPICS = (
+    "transactions",
+    "labels",
+    "model-updates",
+    "rules",
+    "decisions",
+    "anomalies",
+    "dead-letter",
+)
+BROKER_TIMEOUT_S = 15.0
+DEFAULT_MESSAGE_BYTES = 1_048_576
+
+METADATA = (
+    "k STRING, `topic` STRING METADATA VIRTUAL, `partition` INT METADATA VIRTUAL, "
+    "`offset` BIGINT METADATA VIRTUAL"
+)
+# A bounded input must not lose its tail: windows over processing time do at the end of the input, windows
+# over event time do not. So here the time of reading is the event time, and nothing is ever this late.
+BOUNDED_TIME = "batch_time AS CURRENT_ROW_TIMESTAMP(), WATERMARK FOR batch_time AS batch_time - INTERVAL '2' SECOND"
+# Decisions and anomalies begin {"user_id":"...": the record key is the fourth part between quotes.
+USER_ID_OF_RECORD = "SPLIT_INDEX(SUBSTRING(CAST(v AS STRING), 1, 160), '\"', 3)"
+
+
+def client_config(settings: ScoringSettings) -> dict[str, str]:
+    """Configuration of the Python client, used for the topics and the decision log."""
+    shared = {k: v for k, v in settings.kafka_properties.items() if not k.startswith(JAVA_ONLY)}
+    return {"bootstrap.servers": settings.bootstrap, **shared}
+
+
+def quoted(value: str) -> str:
+    """A string literal of SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def options(values: Mapping[str, str]) -> str:
+    """The WITH clause of a table."""
+    return "WITH (" + ", ".join(f"{quoted(k)}={quoted(v)}" for k, v in values.items()) + ")"
+
+
+def source_name(settings: ScoringSettings) -> str:
+    """What dead letters call the source of transactions."""
+    return settings.topic("transactions")
+
+
+def source(settings: ScoringSettings, tables: StreamTableEnvironment) -> None:
+    """Table `records`: transactions and labels in one source, and table `control`: model updates and rules."""
+    start = {"earliest": "earliest-offset", "latest": "latest-offset", "group": "group-offsets"}
+    values = _reading(settings, ("transactions", "labels"), settings.group) | {
+        "properties.auto.offset.reset": "earliest",
+        "properties.fetch.max.wait.ms": "5",
+        "properties.max.poll.records": "2000",
+        "scan.startup.mode": start[settings.start],
+    }
+    is_label = f"CASE WHEN `topic` = {quoted(settings.topic('labels'))} THEN 1 ELSE 0 END"
+    tables.execute_sql(
+        f"CREATE TABLE records ({METADATA}, v BYTES, "
+        f"source_position AS (2 * CAST(`partition` AS BIGINT) + {is_label}) * {PARTITION_UNIT} + `offset`, "
+        f"{BOUNDED_TIME if settings.bounded else 'batch_time AS PROCTIME()'}) {options(values)}"
+    )
+    # Both control topics are compacted, and read whole at every fresh start.
+    values = _reading(settings, ("model-updates", "rules"), f"{settings.group}-control") | {
+        "properties.fetch.max.wait.ms": "100",
+        "scan.startup.mode": "earliest-offset",
+    }
+    tables.execute_sql(f"CREATE TABLE control ({METADATA}, v BYTES) {options(values)}")
+
+
+def insert(settings: ScoringSettings, tables: StreamTableEnvironment, sink: str, query: str) -> str:
+    """Creates the sink and returns the INSERT that fills it with the one BYTES column of the query."""
+    keys = sink != "dead_letter"
+    values = _connector(settings, settings.topic(sink.replace("_", "-"))) | {
+        "sink.delivery-guarantee": "at-least-once",
+        "properties.linger.ms": "1",  # an answer is waited for
+        "properties.max.request.size": str(16 << 20),
+        "value.format": "raw",
+    }
+    if not keys:
+        tables.execute_sql(f"CREATE TABLE {sink} (v BYTES) {options(values)}")
+        return f"INSERT INTO {sink} {query}"
+    values |= {"key.format": "raw", "key.fields": "k", "value.fields-include": "EXCEPT_KEY"}
+    tables.execute_sql(f"CREATE TABLE {sink} (k STRING, v BYTES) {options(values)}")
+    return f"INSERT INTO {sink} SELECT {USER_ID_OF_RECORD}, v FROM ({query}) AS T(v)"
+
+
+def _connector(settings: ScoringSettings, topics: str) -> dict[str, str]:
+    properties = {f"properties.{k}": v for k, v in settings.kafka_properties.items()}
+    return {
+        "connector": "kafka",
+        "topic": topics,
+        "properties.bootstrap.servers": settings.bootstrap,
+        **properties,
+    }
+
+
+def _reading(settings: ScoringSettings, topics: Iterable[str], group: str) -> dict[str, str]:
+    values = _connector(settings, ";".join(settings.topic(name) for name in topics)) | {
+        "properties.group.id": group,
+        "key.format": "raw",
+        "key.fields": "k",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+    }
+    return values | ({"scan.bounded.mode": "latest-offset"} if settings.bounded else {})
+
+
+class TopicsError(RuntimeError):
+    """Kafka is not as the job needs it."""
+
+
+def check(settings: ScoringSettings) -> int:
+    """Largest record, in bytes, that the dead-letter topic takes.
+
+    Raises TopicsError where no broker answers or a topic is missing, before anything is submitted.
+    """
+    admin = AdminClient({**client_config(settings), "log_level": "0"})
+    try:
+        existing = admin.list_topics(timeout=BROKER_TIMEOUT_S).topics
+    except KafkaException as error:
+        raise TopicsError(f"no Kafka broker answers at {settings.bootstrap}: {error}") from error
+    missing = [settings.topic(name) for name in TOPICS if settings.topic(name) not in existing]
+    if missing:
+        raise TopicsError(
+            f"no such topic at {settings.bootstrap}: {', '.join(missing)}; `fraudstream topics` creates them"
+        )
+    resource = ConfigResource(ConfigResource.Type.TOPIC, settings.topic("dead-letter"))
+    (future,) = admin.describe_configs([resource]).values()
+    try:
+        return int(future.result(BROKER_TIMEOUT_S)["max.message.bytes"].value)
+    except KafkaException:
+        return DEFAULT_MESSAGE_BYTES  # without the right to read configurations, Kafka's own default

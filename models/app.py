@@ -1,0 +1,166 @@
+"""Command line of the models."""
+
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from models.artefact import MODEL_FILE, load_model, write_artefact
+from models.history import HistoryError, history
+from models.training import Trained, TrainingError, TrainingOptions, manifest
+from models.training import train as train_model
+
+app = typer.Typer(help="Train models.", no_args_is_help=True)
+console = Console()
+
+
+@app.callback()
+def models() -> None:
+    """Train models."""
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the artefact; it must not exist.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="CSV or parquet file with is_fraud; without one traffic is simulated."),
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="Of the file: fraudstream, handbook, paysim, sparkov.")
+    ] = "fraudstream",
+    columns: Annotated[
+        str,
+        typer.Option(
+            help="Columns of the file, where its format does not know them.", metavar="WIRE=SOURCE,..."
+        ),
+    ] = "",
+    users: Annotated[int, typer.Option(help="Simulated users.")] = 5_000,
+    terminals: Annotated[int, typer.Option(help="Simulated terminals.")] = 2_500,
+    days: Annotated[int, typer.Option(help="Simulated days.")] = 90,
+    fraud_rate: Annotated[float, typer.Option(help="Simulated share of fraud.")] = 0.005,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulation and the training.")] = 1,
+    label_delay_days: Annotated[
+        float,
+        typer.Option(
+            min=0, max=30, help="Until a fraud is known; must be the risk delay of the scoring job."
+        ),
+    ] = 7.0,
+    rounds: Annotated[int, typer.Option(min=1, max=2000, help="Trees.")] = TrainingOptions().rounds,
+    leaves: Annotated[int, typer.Option(min=2, max=255, help="Leaves of a tree.")] = TrainingOptions().leaves,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    review_fpr: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the legitimate transactions that may be reviewed.")
+    ] = TrainingOptions().review_fpr,
+    alerts_per_day: Annotated[
+        float | None, typer.Option(min=0, help="Review this many a day instead.")
+    ] = None,
+    block_precision: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of frauds among what is blocked.")
+    ] = TrainingOptions().block_precision,
+    version: Annotated[str | None, typer.Option(help="Of the model; by default from its content.")] = None,
+) -> None:
+    """Train the gradient-boosted trees and write them as an artefact."""
+    options = TrainingOptions(
+        seed=seed,
+        label_delay_days=label_delay_days,
+        rounds=rounds,
+        leaves=leaves,
+        threads=threads,
+        review_fpr=review_fpr,
+        alerts_per_day=alerts_per_day,
+        block_precision=block_precision,
+    )
+    began = time.monotonic()
+    try:
+        if out.exists():
+            raise FileExistsError(f"{out} exists; an artefact is never overwritten")
+        with console.status("reading") as status:
+            if data is None:
+                source = f"simulator: {users} users, {terminals} terminals, {days} days"
+                frame = _simulated(users, terminals, days, fraud_rate, seed, label_delay_days)
+            else:
+                source = data.name
+                frame = _read(data, format, columns)
+            past = history(frame, label_delay_days, round(datetime.now(UTC).timestamp() * 1000))
+            del frame
+            trained = train_model(past, options, status.update)
+        told = manifest(trained, version, source, options, _command())
+        write_artefact(out, told, {MODEL_FILE: trained.onnx})
+    except (HistoryError, TrainingError, FileExistsError) as error:
+        console.print(f"[red]not trained:[/] {escape(str(error))}", highlight=False)
+        raise typer.Exit(1) from error
+    load_model(out)
+    _report(trained, told.model_version)
+    console.print(
+        f"{out}: {len(trained.onnx) / 1024:.0f} KiB, {time.monotonic() - began:.0f} s", highlight=False
+    )
+
+
+def _simulated(
+    users: int, terminals: int, days: int, fraud_rate: float, seed: int, label_delay_days: float
+) -> pd.DataFrame:
+    """Simulated transactions, each with the time at which its label becomes known."""
+    from simulator.config import SimulationConfig
+    from simulator.simulation import simulate
+
+    config = SimulationConfig(
+        users=users,
+        terminals=terminals,
+        days=days,
+        fraud_rate=fraud_rate,
+        seed=seed,
+        label_delay_days=label_delay_days,
+    )
+    simulation = simulate(config)
+    known = simulation.labels.set_index("transaction_id")["labelled_at"]
+    return simulation.transactions.assign(labelled_at=simulation.transactions["transaction_id"].map(known))
+
+
+def _read(path: Path, format: str, columns: str) -> pd.DataFrame:
+    from simulator.datasets import read_transactions
+
+    mapping = dict(pair.split("=", 1) for pair in columns.split(",") if "=" in pair)
+    chunks: list[Any] = list(read_transactions(path, format, mapping))
+    return pd.concat(chunks, ignore_index=True) if chunks else pd.DataFrame()
+
+
+def _command() -> str:
+    """The command line as it was given, under the name of the program alone."""
+    return shlex.join(["fraudstream", *sys.argv[1:]])
+
+
+def _report(trained: Trained, version: str) -> None:
+    console.print(
+        f"{version}: trained on {trained.rows:,} transactions with {trained.frauds:,} frauds; "
+        f"ONNX within {trained.onnx_difference:.1e} of LightGBM",
+        highlight=False,
+    )
+    if trained.constant:
+        console.print(f"[yellow]never vary, and so count for nothing:[/] {', '.join(trained.constant)}")
+    measured = {k: v for k, v in trained.metrics.items() if k != "test_at_thresholds"}
+    table = Table("metric", *(name.replace("_", " ") for name in measured))
+    for metric in trained.metrics["test"]:
+        table.add_row(metric, *(f"{m[metric]:.4f}" if metric in m else "" for m in measured.values()))
+    console.print(table)
+
+    limits = trained.thresholds
+    table = Table(f"review from {limits.review:g}, block from {limits.block:g}", "")
+    for name, value in trained.metrics["test_at_thresholds"].items():
+        table.add_row(name, f"{value:.4f}")
+    console.print(table)
+
+    table = Table("score from", "transactions", "mean score", "observed frauds")
+    for decile in trained.deciles:
+        table.add_row(
+            f"{decile.low:.1f}", f"{decile.rows:,}", f"{decile.score:.3f}", f"{decile.observed:.3f}"
+        )
+    console.print(table)

@@ -1,0 +1,102 @@
+"""The scorer of the running job: always answers, and changes its model or thresholds only for good ones."""
+
+from pathlib import Path
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from events.control import ModelUpdate, Thresholds
+from events.types import Verdict
+from models import heuristic
+from models.artefact import ModelRefusedError, load_model
+from models.model import Model, Scores
+from models.rules import VERDICTS
+
+__all__ = ["Model", "Scorer", "Scores"]
+
+log = structlog.get_logger()
+
+
+class Scorer:
+    """The current model with its thresholds, and the heuristic behind it.
+
+    failures: batches for which the loaded model failed and the heuristic decided.
+    """
+
+    def __init__(self, model: Model | None) -> None:
+        self.model = model
+        self.failures = 0
+        self._override: Thresholds | None = None
+        self._failing = False
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The limits in force: those set by an update, else the model's own, else the heuristic's.
+
+        Limits set by an update are meant for models; the heuristic keeps its own.
+        """
+        if self.model is None:
+            return heuristic.THRESHOLDS
+        return self._override or self.model.thresholds
+
+    def score(self, features: NDArray[np.float32]) -> Scores:
+        """Scores of features f4 [n, N_FEATURES]; never raises.
+
+        Where no model is loaded, or it fails or answers a score that is not finite, the heuristic decides
+        for the whole batch and the scores are `degraded`.
+        """
+        if self.model is not None:
+            try:
+                scores = self.model.score(features)
+                reason = "a score is not finite"
+                if np.isfinite(scores.score).all():
+                    self._failing = False
+                    return scores
+            except Exception as error:  # noqa: BLE001 - whatever a model's runtime raises, an answer is due
+                reason = repr(error)
+            self._count_failure(self.model, reason)
+        score = heuristic.heuristic(features)
+        return Scores(score, {"heuristic": score}, True, heuristic.VERSION)
+
+    def levels(self, score: NDArray[np.float64], degraded: bool = False) -> NDArray[np.int8]:
+        """Position in VERDICTS, i1 [n], of the verdict on each score f8 [n].
+
+        degraded: as in `Scores`; scores of the heuristic are held against its own limits.
+        """
+        limits = heuristic.THRESHOLDS if degraded else self.thresholds
+        return (score >= limits.review).astype(np.int8) + (score >= limits.block)
+
+    def verdicts(self, score: NDArray[np.float64], degraded: bool = False) -> list[Verdict]:
+        """The verdict on each score f8 [n]; see `levels`."""
+        return [VERDICTS[level] for level in self.levels(score, degraded).tolist()]
+
+    def apply(self, update: ModelUpdate) -> None:
+        """Load the model or set the thresholds that an update names.
+
+        Raises ModelRefusedError, and goes on as before, where the artefact is refused.
+        """
+        if update.slot == "thresholds":
+            self._override = update.thresholds
+            return
+        if update.artefact is None:
+            raise ModelRefusedError("the update names no artefact")
+        self.model = load_model(Path(update.artefact))
+
+    def clear(self, slot: str | None) -> None:
+        """Empty a slot of the updates: without `thresholds` those of the model's manifest hold again.
+
+        Emptying `model` changes nothing; what decides is replaced, never taken away. Raises
+        ModelRefusedError for any other slot.
+        """
+        if slot == "thresholds":
+            self._override = None
+        elif slot != "model":
+            raise ModelRefusedError(f"unknown slot {slot!r}")
+
+    def _count_failure(self, model: Model, reason: str) -> None:
+        """Count every failure, but log only the first of a row: there may be hundreds a second."""
+        self.failures += 1
+        if not self._failing:
+            log.error("model_failed", model_version=model.version, reason=reason)
+        self._failing = True

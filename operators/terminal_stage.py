@@ -1,0 +1,246 @@
+"""The terminal stage: the terminal's features, the model, the rules, the decision."""
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from pyflink.common import Row, Types
+from pyflink.datastream import KeyedBroadcastProcessFunction, OutputTag, RuntimeContext
+from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
+
+from events.codec import Decoder, Invalid
+from events.control import ModelUpdate, Rule
+from events.decision import Anomaly, DeadLetter, Decision
+from events.transaction import Transaction
+from events.types import Verdict
+from models.artefact import ModelRefusedError, load_model
+from models.rules import RuleRefusedError, Ruleset
+from models.scorer import Scorer
+from operators.decision_log import DecisionLog, decision_id
+from operators.state import profile_state
+from operators.sub_batch import SubBatch, decode
+from operators.task import task_of
+from operators.user_stage import BYTES, DEAD_LETTERS, terminal_shard
+from state.contract import CONTRACT_VERSION, N_USER
+from state.engine import TerminalEngine
+from state.layout import LABEL, TRANSACTION
+
+ANOMALIES = OutputTag("anomalies", BYTES)
+CONTROL = MapStateDescriptor("control", Types.STRING(), Types.PICKLED_BYTE_ARRAY())
+
+TRANSACTION_ID, USER_ID, EVENT_TIME, AMOUNT, TERMINAL_ID, CURRENCY, CHANNEL, COUNTRY = (
+    Transaction.__struct_fields__.index(name)
+    for name in (
+        "transaction_id", "user_id", "event_time", "amount", "terminal_id", "currency", "channel", "country",
+    )
+)  # fmt: skip
+VERDICTS: tuple[Verdict, ...] = ("approve", "review", "block")
+
+encode = msgspec.json.Encoder().encode
+decode_decision = msgspec.json.Decoder(Decision).decode
+
+
+class TerminalStageSettings(msgspec.Struct, frozen=True):
+    """What the terminal stage needs to know of the job."""
+
+    model: str | None
+    """Folder of the artefact to start with; without one the heuristic decides until an update names one."""
+    shard_keys: tuple[int, ...]
+    risk_delay_ms: int
+    state_ttl_days: int
+    model_updates_topic: str
+    submitted_at_ms: int
+    decisions_topic: str | None
+    """Where to read back decisions after a failure; None where the job does not write to Kafka."""
+    kafka_client: Mapping[str, str]
+
+
+class TerminalStage(KeyedBroadcastProcessFunction):
+    """Turns sub-batches into decisions.
+
+    Input: SubBatch bytes, keyed by terminal shard; broadcast: Row(topic, key, payload, partition, offset) of
+    model updates and rules. Output: Row(decisions bytes[]). Side outputs: anomalies, dead letters (refused
+    control records).
+    """
+
+    def __init__(self, settings: TerminalStageSettings) -> None:
+        self._settings = settings
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        settings = self._settings
+        self._engine = TerminalEngine(
+            profile_state(runtime_context, "terminals", settings.state_ttl_days), settings.risk_delay_ms
+        )
+        self._last_decided = runtime_context.get_state(ValueStateDescriptor("last-decided", Types.LONG()))
+        self._task = task_of(runtime_context)
+        self._answered: dict[str, bytes] = {}
+        self._resumed: set[int] = set()
+        self._restored_control = False
+        self._updates = Decoder(ModelUpdate)
+        self._rule_records = Decoder(Rule)
+
+        metrics = runtime_context.get_metrics_group()
+        self._scorer = Scorer(None)
+        self._rules = Ruleset()
+        self._refused_total = metrics.counter("control_refused_total")
+        self._applied_total = metrics.counter("control_applied_total")
+        self._degraded_total = metrics.counter("degraded_total")
+        self._repeated_total = metrics.counter("decisions_repeated_total")
+        self._verdict_totals = [metrics.counter(f"model_decisions_{v}_total") for v in VERDICTS]
+        if settings.model is None:
+            return
+        try:
+            self._scorer = Scorer(load_model(Path(settings.model)))
+        except ModelRefusedError:
+            # Checked at submission; if it went bad since, degraded answers are better than none.
+            self._refused_total.inc()
+
+    def process_element(self, value: bytes, ctx: Any) -> Iterator[Any]:
+        self._restore_control(ctx.get_broadcast_state(CONTROL))
+        self._resume(ctx.get_current_key())
+        batch = decode(value)
+        if batch.labelled:
+            self._engine.label(batch.labelled, np.frombuffer(batch.labels, LABEL))
+        if not batch.rows:
+            return
+        decisions, anomalies = self._decide(batch)
+        for anomaly in anomalies:
+            yield ANOMALIES, anomaly
+        yield Row(tuple(decisions))
+        self._last_decided.update(int(time.time() * 1000))
+
+    def process_broadcast_element(self, value: Row, ctx: Any) -> Iterator[Any]:
+        topic, key, payload, partition, offset = value
+        accepted = ctx.get_broadcast_state(CONTROL)
+        self._restore_control(accepted)
+        try:
+            self._apply(topic, key, payload)
+        except (ModelRefusedError, RuleRefusedError) as refused:
+            self._refused_total.inc()
+            if self._task.subtask == 0:  # every instance sees the record, one letter is enough
+                letter = DeadLetter(
+                    reason="control_refused", detail=str(refused), topic=topic, partition=partition,
+                    offset=offset, payload=payload or b"", key=key.encode() if key is not None else None,
+                )  # fmt: skip
+                yield DEAD_LETTERS, encode(letter)
+            return
+        self._applied_total.inc()
+        if payload is None:
+            accepted.remove(f"{topic}/{key}")
+        else:
+            accepted.put(f"{topic}/{key}", payload)
+
+    def _decide(self, batch: SubBatch) -> tuple[list[bytes], list[bytes]]:
+        """Decisions of a sub-batch in order, and the anomalies among them."""
+        now_ms = int(time.time() * 1000)
+        rows = batch.rows
+        features = self._features(batch)
+        scores = self._scorer.score(features)
+        hits = self._rules.evaluate(features, now_ms)
+        levels = np.maximum(self._scorer.levels(scores.score, scores.degraded), hits.level).tolist()
+        columns = [part.tolist() for part in scores.parts.values()]
+        parts = [dict(zip(scores.parts, column, strict=True)) for column in zip(*columns, strict=True)]
+        late = set(batch.late)
+        if scores.degraded:
+            self._degraded_total.inc(len(rows))
+
+        decisions: list[bytes] = []
+        anomalies: list[bytes] = []
+        for i, (row, score, level) in enumerate(zip(rows, scores.score.tolist(), levels, strict=True)):
+            identity = decision_id(row[USER_ID], row[TRANSACTION_ID])
+            raw = self._answered.pop(identity, None) if self._answered else None
+            if raw is not None:
+                self._repeated_total.inc()
+                decision = decode_decision(raw)
+            else:
+                decision = Decision(
+                    user_id=row[USER_ID],
+                    transaction_id=row[TRANSACTION_ID],
+                    decision_id=identity,
+                    event_time=row[EVENT_TIME],
+                    amount=row[AMOUNT],
+                    decision=VERDICTS[level],
+                    score=score,
+                    model_version=scores.model_version,
+                    contract_version=CONTRACT_VERSION,
+                    features=features[i].tobytes(),
+                    decided_at=now_ms,
+                    terminal_id=row[TERMINAL_ID],
+                    currency=row[CURRENCY],
+                    country=row[COUNTRY],
+                    channel=row[CHANNEL],
+                    degraded=scores.degraded,
+                    late=i in late,
+                    parts=parts[i] if parts else {},
+                    rules=hits.names[i] if hits.names is not None else [],
+                )
+                raw = encode(decision)
+            decisions.append(raw)
+            if decision.decision != "approve":
+                anomalies.append(encode(Anomaly(row[USER_ID], identity, decision, Transaction(*row))))
+        for level, total in enumerate(self._verdict_totals):
+            total.inc(levels.count(level))
+        return decisions, anomalies
+
+    def _features(self, batch: SubBatch) -> NDArray[np.float32]:
+        """All features f4 [n, N_FEATURES] of a sub-batch."""
+        n = len(batch.rows)
+        transactions = np.frombuffer(batch.transactions, TRANSACTION)
+        user = np.frombuffer(batch.features, np.float32).reshape(n, N_USER)
+        terminal = self._engine.features([row[TERMINAL_ID] for row in batch.rows], transactions)
+        return np.concatenate((user, terminal), axis=1)
+
+    def _apply(self, topic: str, key: str | None, payload: bytes | None) -> None:
+        """Raises ModelRefusedError or RuleRefusedError and changes nothing where the record is no good."""
+        if topic == self._settings.model_updates_topic:
+            if payload is None:
+                self._scorer.clear(key)
+                return
+            (update,) = self._updates.decode([payload])
+            if isinstance(update, Invalid):
+                raise ModelRefusedError(f"{update.reason}: {update.detail}")
+            if update.slot != key:
+                raise ModelRefusedError(f"key_mismatch: slot {update.slot} under another key")
+            self._scorer.apply(update)
+            return
+        if payload is None:
+            self._rules.remove(key)
+            return
+        (rule,) = self._rule_records.decode([payload])
+        if isinstance(rule, Invalid):
+            raise RuleRefusedError(f"{rule.reason}: {rule.detail}")
+        if rule.rule_id != key:
+            raise RuleRefusedError(f"key_mismatch: rule {rule.rule_id} under another key")
+        self._rules.apply(rule)
+
+    def _restore_control(self, accepted: Any) -> None:
+        """After a restart the topics are not read again: what was accepted stands in broadcast state."""
+        if self._restored_control:
+            return
+        self._restored_control = True
+        for name, payload in list(accepted.items()):
+            topic, _, key = name.partition("/")
+            try:
+                self._apply(topic, key, payload)
+            except (ModelRefusedError, RuleRefusedError):
+                self._refused_total.inc()
+
+    def _resume(self, shard_key: int) -> None:
+        """With the first batch of a shard after a restart, read what was answered since the checkpoint."""
+        if shard_key in self._resumed:
+            return
+        self._resumed.add(shard_key)
+        since = self._last_decided.value()
+        if since is None and self._task.attempt > 0:
+            since = self._settings.submitted_at_ms
+        if since is None or self._settings.decisions_topic is None:
+            return
+        shards = self._settings.shard_keys
+        log = DecisionLog(self._settings.kafka_client, self._settings.decisions_topic)
+        for answered, raw in log.since(since):
+            if shards[terminal_shard(answered.terminal_id, answered.user_id, len(shards))] == shard_key:
+                self._answered[answered.decision_id] = raw

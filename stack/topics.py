@@ -1,0 +1,71 @@
+"""How the topics of the wire contract are kept by the broker, and their creation."""
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from events.topics import TOPICS, Topic
+from stack.errors import StackError
+
+# Latency is the difference of the broker's own times of a transaction and its decision; the event's
+# time is in the payload.
+_BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
+
+_CONFIG = {
+    "transactions": _BROKER_TIME,
+    "decisions": _BROKER_TIME,
+    # A dead letter carries the original bytes, encoded, beside the reason: larger than what came in.
+    "dead-letter": {"max.message.bytes": str(8 * 1024 * 1024)},
+}
+
+
+def definition(topic: Topic, partitions: int, replication_factor: int) -> NewTopic:
+    """A topic as the broker is asked for it.
+
+    A compacted topic has one partition: every scorer reads it whole after a restart, and the order
+    over all its keys matters.
+    """
+    return NewTopic(
+        topic.name,
+        num_partitions=1 if topic.compacted else partitions,
+        replication_factor=replication_factor,
+        config=_CONFIG.get(topic.name, {}) | ({"cleanup.policy": "compact"} if topic.compacted else {}),
+    )
+
+
+def ensure_topics(
+    bootstrap: str,
+    *,
+    partitions: int = 4,
+    replication_factor: int = 1,
+    timeout: float = 15.0,
+) -> list[str]:
+    """Create the topics that do not exist yet and return their names.
+
+    Topics that exist keep their partitions and configuration, whatever the arguments. ``timeout``
+    is in seconds. Raises StackError when no broker answers at ``bootstrap`` or it refuses a topic.
+    """
+    # librdkafka's own complaints about a refused connection would only repeat the StackError.
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        existing = admin.list_topics(timeout=timeout).topics
+    except KafkaException as error:
+        raise StackError(f"no Kafka broker answers at {bootstrap} within {timeout:g} s: {error}") from error
+
+    missing = [
+        definition(topic, partitions, replication_factor) for topic in TOPICS if topic.name not in existing
+    ]
+    if not missing:
+        return []
+
+    created = []
+    for name, future in admin.create_topics(missing, operation_timeout=timeout).items():
+        try:
+            future.result(timeout)
+        except KafkaException as error:
+            # Somebody else may have created it since the listing.
+            cause = error.args[0]
+            if isinstance(cause, KafkaError) and cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                continue
+            raise StackError(f"topic {name} could not be created: {error}") from error
+        created.append(name)
+    return created

@@ -1,0 +1,111 @@
+"""Schemas made from the structs, the catalogue, and resolution of older writers."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+
+from events import avro
+from events.codec import Decoder, Invalid
+from events.decision import Anomaly
+from events.feedback import Label
+from events.topics import TOPICS, Topic
+from events.transaction import Transaction
+
+SCHEMAS = Path(avro.__file__).parent / "schemas"
+OLDER = json.loads((Path(__file__).parent / "schemas" / "transaction_older.avsc").read_text())
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_shipped_schemas_are_valid_and_have_an_id(topic: Topic) -> None:
+    stem = avro.stem_of(topic.record_type)
+    schema = json.loads((SCHEMAS / f"{stem}.avsc").read_text())
+
+    assert fastavro.parse_schema(schema)
+    assert isinstance(json.loads((SCHEMAS / "ids.json").read_text())[stem], int)
+
+
+def test_fingerprint_is_the_one_of_the_specification() -> None:
+    # The CRC-64-AVRO of "int" in the Avro specification's test vectors.
+    assert avro.fingerprint_of("int") == 0x7275D51A3F395C8F.to_bytes(8, "little")  # type: ignore[arg-type]
+
+
+def test_optional_fields_default_to_null_and_times_are_timestamps() -> None:
+    fields = {field["name"]: field for field in avro.schema_of(Transaction)["fields"]}
+
+    assert fields["event_time"]["type"] == {"type": "long", "logicalType": "timestamp-millis"}
+    assert fields["country"]["type"] == ["null", "string"]
+    assert fields["country"]["default"] is None
+    assert "default" not in fields["amount"]
+
+
+def test_a_record_used_twice_is_defined_once() -> None:
+    text = json.dumps(avro.schema_of(Anomaly))
+
+    assert text.count('"name": "Transaction"') == 1
+    assert text.count('"name": "Decision"') == 1
+
+
+def test_a_stock_avro_reader_understands_the_bytes() -> None:
+    record = Transaction("tx-1", "user-1", 1_790_000_000_123, 12.5, country="FR")
+
+    tree = fastavro.schemaless_reader(
+        io.BytesIO(avro.to_confluent(record, 1)[5:]), avro.schema_of(Transaction), None
+    )
+
+    assert isinstance(tree, dict)
+    assert tree["event_time"].isoformat() == "2026-09-21T14:13:20.123000+00:00"
+    assert (tree["country"], tree["ip"]) == ("FR", None)
+
+
+@pytest.mark.parametrize("framing", ["confluent", "single object"])
+def test_an_older_writer_is_resolved(framing: str) -> None:
+    """It lacks later optional fields, has one that is gone, and wrote the amount as float."""
+    catalogue = avro.SchemaCatalogue()
+    catalogue.add(OLDER, 41)
+    body = io.BytesIO()
+    written: dict[str, Any] = {
+        "transaction_id": "tx-1",
+        "user_id": "user-1",
+        "event_time": 1_790_000_000_000,
+        "amount": 12.5,
+    }
+    fastavro.schemaless_writer(body, OLDER, written | {"terminal_id": "terminal-1", "batch": 7})
+    header = b"\0\0\0\0\x29" if framing == "confluent" else b"\xc3\x01" + avro.fingerprint_of(OLDER)
+
+    [answer] = Decoder(Transaction, catalogue).decode([header + body.getvalue()])
+
+    assert answer == Transaction(**written, terminal_id="terminal-1")
+    [stranger] = Decoder(Transaction).decode([header + body.getvalue()])
+    assert isinstance(stranger, Invalid)
+    assert stranger.reason == "unknown_schema"
+
+
+def test_unknown_ids_and_fingerprints_are_named() -> None:
+    by_id, by_fingerprint = Decoder(Transaction).decode([b"\0\0\0\x10\x00x", b"\xc3\x01" + b"\xab" * 8])
+
+    assert isinstance(by_id, Invalid)
+    assert "4096" in by_id.detail
+    assert isinstance(by_fingerprint, Invalid)
+    assert "ab" * 8 in by_fingerprint.detail
+
+
+def test_a_catalogue_refuses_to_give_an_id_twice() -> None:
+    catalogue = avro.SchemaCatalogue()
+    catalogue.add(avro.schema_of(Transaction), 1)
+    catalogue.add(avro.schema_of(Transaction), 1)
+
+    with pytest.raises(ValueError, match="schema id 1 is taken"):
+        catalogue.add(avro.schema_of(Label), 1)
+    with pytest.raises(ValueError, match="must be a record"):
+        catalogue.add({"type": "array", "items": "int"})
+
+
+def test_bytes_and_schemas_are_deterministic() -> None:
+    record = Transaction("tx-1", "user-1", 1_790_000_000_000, 12.5)
+
+    assert avro.to_single_object(record) == avro.to_single_object(record)
+    assert dict(avro.schema_files()) == dict(avro.schema_files())
