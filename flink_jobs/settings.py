@@ -15,7 +15,7 @@ class ScoringSettings(BaseSettings):
     """Real-time fraud scoring: transactions in, decisions out."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FRAUDSTREAM_", cli_kebab_case=True, cli_prog_name="scoring", extra="ignore"
+        env_prefix="FRAUDSTREAM_", cli_kebab_case=True, cli_implicit_flags=True, cli_prog_name="scoring", extra="ignore"
     )
 
     bootstrap: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers")

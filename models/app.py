@@ -1,11 +1,9 @@
 """Command line of the models."""
 
-import shlex
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 import typer
@@ -13,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models.artefact import MODEL_FILE, load_model, write_artefact
+from models.artefact import MODEL_FILE, write_artefact
 from models.history import HistoryError, history
 from models.training import Trained, TrainingError, TrainingOptions, manifest
 from models.training import train as train_model
@@ -28,13 +26,13 @@ def models() -> None:
 
 
 @app.command()
-def train(
+def train(  # noqa: PLR0913, PLR0917 - each is an option of the command
     out: Annotated[Path, typer.Option(help="Folder of the artefact; it must not exist.")],
     data: Annotated[
         Path | None,
         typer.Argument(help="CSV or parquet file with is_fraud; without one traffic is simulated."),
     ] = None,
-    format: Annotated[
+    format: Annotated[  # noqa: A002 - the name of the option
         str, typer.Option(help="Of the file: fraudstream, handbook, paysim, sparkov.")
     ] = "fraudstream",
     columns: Annotated[
@@ -86,56 +84,65 @@ def train(
         with console.status("reading") as status:
             if data is None:
                 source = f"simulator: {users} users, {terminals} terminals, {days} days"
-                frame = _simulated(users, terminals, days, fraud_rate, seed, label_delay_days)
+                frame = _simulated(
+                    users=users,
+                    terminals=terminals,
+                    days=days,
+                    fraud_rate=fraud_rate,
+                    seed=seed,
+                    label_delay_days=label_delay_days,
+                )
             else:
                 source = data.name
                 frame = _read(data, format, columns)
             past = history(frame, label_delay_days, round(datetime.now(UTC).timestamp() * 1000))
             del frame
             trained = train_model(past, options, status.update)
-        told = manifest(trained, version, source, options, _command())
+        told = manifest(trained, version, source, options)
         write_artefact(out, told, {MODEL_FILE: trained.onnx})
-    except (HistoryError, TrainingError, FileExistsError) as error:
+    except (HistoryError, TrainingError, OSError) as error:
         console.print(f"[red]not trained:[/] {escape(str(error))}", highlight=False)
         raise typer.Exit(1) from error
-    load_model(out)
     _report(trained, told.model_version)
     console.print(
         f"{out}: {len(trained.onnx) / 1024:.0f} KiB, {time.monotonic() - began:.0f} s", highlight=False
     )
 
 
-def _simulated(
-    users: int, terminals: int, days: int, fraud_rate: float, seed: int, label_delay_days: float
-) -> pd.DataFrame:
-    """Simulated transactions, each with the time at which its label becomes known."""
-    from simulator.config import SimulationConfig
-    from simulator.simulation import simulate
+def _simulated(**world: float) -> pd.DataFrame:
+    """Simulated transactions, each with the time at which its label becomes known.
 
-    config = SimulationConfig(
-        users=users,
-        terminals=terminals,
-        days=days,
-        fraud_rate=fraud_rate,
-        seed=seed,
-        label_delay_days=label_delay_days,
-    )
+    world: fields of SimulationConfig. Raises HistoryError where one is out of range.
+    """
+    from simulator.config import SimulationConfig  # noqa: PLC0415 - nothing else here needs a simulator
+    from simulator.simulation import simulate  # noqa: PLC0415
+
+    try:
+        config = SimulationConfig.model_validate(world)
+    except ValueError as error:
+        raise HistoryError(str(error)) from error
     simulation = simulate(config)
     known = simulation.labels.set_index("transaction_id")["labelled_at"]
     return simulation.transactions.assign(labelled_at=simulation.transactions["transaction_id"].map(known))
 
 
-def _read(path: Path, format: str, columns: str) -> pd.DataFrame:
-    from simulator.datasets import read_transactions
+def _read(path: Path, layout: str, columns: str) -> pd.DataFrame:
+    """The transactions of a file. Raises HistoryError where it has none or cannot be read."""
+    from simulator.datasets import DatasetError, read_transactions  # noqa: PLC0415
 
-    mapping = dict(pair.split("=", 1) for pair in columns.split(",") if "=" in pair)
-    chunks: list[Any] = list(read_transactions(path, format, mapping))
-    return pd.concat(chunks, ignore_index=True) if chunks else pd.DataFrame()
-
-
-def _command() -> str:
-    """The command line as it was given, under the name of the program alone."""
-    return shlex.join(["fraudstream", *sys.argv[1:]])
+    pairs = [pair.partition("=") for pair in columns.split(",") if pair]
+    wrong = ["".join(pair) for pair in pairs if not all(pair)]
+    if wrong:
+        raise HistoryError(f"columns: {wrong[0]!r} is not WIRE=SOURCE")
+    try:
+        mapping = {wire: source for wire, _, source in pairs}
+        chunks = list(read_transactions(path, layout, mapping))
+    except DatasetError as error:
+        raise HistoryError(str(error)) from error
+    if not chunks:
+        raise HistoryError(f"{path}: there are no transactions")
+    frame: pd.DataFrame = pd.concat(chunks, ignore_index=True)
+    return frame
 
 
 def _report(trained: Trained, version: str) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +26,7 @@ MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_MODEL_BYTES = 256 << 20
+PROBE_MISSING = 0.3
 
 FEATURES_SHA256 = hashlib.sha256("\n".join(FEATURE_NAMES).encode()).hexdigest()
 """Identifies names and order of the features of the contract."""
@@ -45,7 +47,6 @@ class TrainingSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: tuple[str, str]
     seed: int
     label_delay_days: float
-    command: str | None = None
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,11 +56,12 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     y: Annotated[list[Probability], Meta(min_length=2, max_length=1000)]
 
     def __post_init__(self) -> None:
+        """Raises ValueError where the knots make no monotone map."""
         if len(self.x) != len(self.y):
             raise ValueError("x and y differ in length")
-        if any(a >= b for a, b in zip(self.x, self.x[1:])):
+        if any(a >= b for a, b in pairwise(self.x)):
             raise ValueError("x does not ascend")
-        if any(a > b for a, b in zip(self.y, self.y[1:])):
+        if any(a > b for a, b in pairwise(self.y)):
             raise ValueError("y descends")
 
 
@@ -114,6 +116,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def sha256(data: bytes) -> str:
+    """SHA-256 in hexadecimal, as manifests hold it."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -171,7 +174,7 @@ def probe_batch() -> NDArray[np.float32]:
     rng = np.random.default_rng(20)
     values = rng.lognormal(0, 4, (64, N_FEATURES)) * rng.choice([-1, 1], (64, N_FEATURES))
     rows: NDArray[np.float32] = values.astype(np.float32)
-    rows[rng.random(rows.shape) < 0.3] = np.nan
+    rows[rng.random(rows.shape) < PROBE_MISSING] = np.nan
     rows[:4] = np.array([[np.nan], [0], [1e10], [-1e10]], np.float32)
     return rows
 

@@ -39,6 +39,7 @@ class History(NamedTuple):
 
     @property
     def time(self) -> NDArray[np.int64]:
+        """Event times i8 [n] in ms since the epoch, ascending."""
         times: NDArray[np.int64] = self.transactions["time"]
         return times
 
@@ -118,6 +119,24 @@ def _coded(values: "pd.Series[Any]", code: Callable[[str], int], dtype: type[np.
 
 def _check(frame: pd.DataFrame, now_ms: int) -> None:
     """Raises HistoryError for the first reason why the frame is no good."""
+    _check_presence(frame)
+    time = frame["event_time"]
+    if not pd.api.types.is_integer_dtype(time):
+        raise HistoryError(f"event_time: must be whole milliseconds since the epoch, not {time.dtype}")
+    if time.min() < EARLIEST_MS:
+        raise HistoryError(f"event_time: {int((time < EARLIEST_MS).sum())} lie before the year 2000")
+    if time.max() > now_ms:
+        raise HistoryError(f"event_time: {int((time > now_ms).sum())} lie in the future")
+    if not pd.api.types.is_numeric_dtype(frame["amount"]):
+        raise HistoryError(f"amount: must be a number, not {frame['amount'].dtype}")
+    strange = ~frame["amount"].between(0, MAX_AMOUNT)
+    if strange.any():
+        raise HistoryError(f"amount: {int(strange.sum())} are not within 0 to {MAX_AMOUNT:g}")
+    if not frame["is_fraud"].isin([0, 1]).all():
+        raise HistoryError("is_fraud: must be 0 or 1")
+
+
+def _check_presence(frame: pd.DataFrame) -> None:
     missing = [name for name in REQUIRED if name not in frame]
     if missing:
         raise HistoryError(f"column {missing[0]} is missing; there are {', '.join(map(str, frame.columns))}")
@@ -126,18 +145,3 @@ def _check(frame: pd.DataFrame, now_ms: int) -> None:
     for name in REQUIRED:
         if frame[name].isna().any():
             raise HistoryError(f"{name}: {int(frame[name].isna().sum())} values are missing")
-    time, amount = frame["event_time"], frame["amount"]
-    if not pd.api.types.is_integer_dtype(time):
-        raise HistoryError(f"event_time: must be whole milliseconds since the epoch, not {time.dtype}")
-    if time.min() < EARLIEST_MS:
-        raise HistoryError(f"event_time: {int((time < EARLIEST_MS).sum())} lie before the year 2000")
-    if time.max() > now_ms:
-        raise HistoryError(f"event_time: {int((time > now_ms).sum())} lie in the future")
-    if not pd.api.types.is_numeric_dtype(amount):
-        raise HistoryError(f"amount: must be a number, not {amount.dtype}")
-    if not amount.between(0, MAX_AMOUNT).all():
-        raise HistoryError(
-            f"amount: {int((~amount.between(0, MAX_AMOUNT)).sum())} are not within 0 to {MAX_AMOUNT:g}"
-        )
-    if not frame["is_fraud"].isin([0, 1]).all():
-        raise HistoryError("is_fraud: must be 0 or 1")

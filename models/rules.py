@@ -57,6 +57,7 @@ class Ruleset:
     """
 
     def __init__(self) -> None:
+        """No rules yet."""
         self._rules: dict[str, Rule] = {}
         self._compile(0)
 

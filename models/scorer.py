@@ -25,6 +25,7 @@ class Scorer:
     """
 
     def __init__(self, model: Model | None) -> None:
+        """Without a model the heuristic decides until an update brings one."""
         self.model = model
         self.failures = 0
         self._override: Thresholds | None = None

@@ -96,14 +96,13 @@ class Trained(NamedTuple):
     """Features that never vary in the training block, and so cannot count."""
 
 
-def train(
-    history: History, options: TrainingOptions, progress: Callable[[str], None] = lambda step: None
-) -> Trained:
+def train(history: History, options: TrainingOptions, progress: Callable[[str], None]) -> Trained:
     """Train on a history; the same history and options give the same model.
 
     The classes keep their weights: the rare class needs no help to be ranked by log loss, and weights would
     spoil the probabilities. For a share of the users optional fields are blanked in the training block, so
-    that sources which lack them are nothing new. Raises TrainingError where the history does not do.
+    that sources which lack them are nothing new. `progress` is told each step. Raises TrainingError where the
+    history does not do.
     """
     delay_ms = round(options.label_delay_days * DAY_MS)
     blocks = split(history, delay_ms)
@@ -224,9 +223,7 @@ def onnx_difference(booster: lgb.Booster, model: Model, features: NDArray[np.flo
     return largest
 
 
-def manifest(
-    trained: Trained, version: str | None, source: str, options: TrainingOptions, command: str
-) -> Manifest:
+def manifest(trained: Trained, version: str | None, source: str, options: TrainingOptions) -> Manifest:
     """The manifest of a trained model; without a version it gets one that follows from its content."""
     digest = sha256(trained.onnx)
     start, end = (
@@ -245,7 +242,6 @@ def manifest(
             (start, end),
             options.seed,
             options.label_delay_days,
-            command,
         ),
         metrics=trained.metrics,
         calibration=trained.calibration,
@@ -271,7 +267,7 @@ def _blanked(history: History, options: TrainingOptions) -> tuple[History, NDArr
     some = (draw < options.blanked_users) & ~bare
     array, terminal = history.transactions.copy(), history.terminal.copy()
     for group in OPTIONAL:
-        loses = some & (rng.random(users) < 0.5)
+        loses = some & rng.integers(0, 2, users, np.bool_)
         if group[0][0] != "terminal":
             loses |= bare
         rows = loses[history.user]

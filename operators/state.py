@@ -10,12 +10,13 @@ from state.profiles import ProfileState
 def profile_state(context: RuntimeContext, name: str, ttl_days: int) -> ProfileState:
     """MapState entity -> packed profile, which forgets entities not written for `ttl_days`.
 
-    The default background clean-up starts a second gateway in thread mode, hence the incremental one.
+    Forgotten entities leave with the next full snapshot. The background clean-up would start a second
+    gateway in thread mode, and the incremental one walks the whole map of a shard at every access.
     """
     forget = (
         StateTtlConfig.new_builder(Time.days(ttl_days))
         .disable_cleanup_in_background()
-        .cleanup_incrementally(10, False)
+        .cleanup_full_snapshot()
         .build()
     )
     descriptor = MapStateDescriptor(name, Types.STRING(), Types.PICKLED_BYTE_ARRAY())

@@ -7,7 +7,6 @@ from pathlib import Path
 from time import time_ns
 from typing import Annotated, Any, NoReturn
 
-import pandas as pd
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -24,7 +23,7 @@ from rich.progress import (
 from simulator.config import DEFAULT_MIX, Drift, SimulationConfig
 from simulator.datasets import FORMATS, DatasetError, TimeUnit, mapped_format
 from simulator.files import SimulationFiles
-from simulator.kafka import Delivery, KafkaSink, KafkaUnavailable
+from simulator.kafka import Delivery, KafkaSink, KafkaUnavailableError
 from simulator.replay import Recording
 from simulator.schedule import Batch, Pace, Schedule, ahead
 from simulator.simulation import Day, simulate_days
@@ -57,7 +56,7 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Stop after this many tra
 
 
 @app.command()
-def simulate(
+def simulate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     out: Annotated[
         Path | None,
         typer.Option(
@@ -136,7 +135,8 @@ def simulate(
     if out is not None:
         if tps or speed or labels or now or limit:
             _fail("--tps, --speed, --labels, --now and --limit are for Kafka, not for --out")
-        return _simulate_to_files(config, out, overwrite)
+        _simulate_to_files(config, out, overwrite)
+        return
     if bootstrap is None:
         _fail("give --out FILE, or --bootstrap HOST:PORT for Kafka")
     with_labels = labels if labels is not None else speed is not None
@@ -151,16 +151,20 @@ def simulate(
     days_left = _limited(simulate_days(config), limit)
     batches = schedule.batches((day.transactions, day.labels if with_labels else None) for day in days_left)
     expected = limit or round(users * days * transactions_per_user_day)
-    _send(bootstrap, kafka_set, delivery_timeout, schedule, batches, expected, preload)
+    topics = [topic, labels_topic] if with_labels else [topic]
+    sink = _sink(bootstrap, kafka_set, delivery_timeout, topics)
+    _send(sink, schedule, batches, expected, preload)
 
 
 @app.command()
-def replay(
+def replay(  # noqa: PLR0913, PLR0917 - each is an option of the command
     file: Annotated[
         Path, typer.Argument(help="A .csv (also compressed) or .parquet file.", show_default=False)
     ],
     bootstrap: Bootstrap = None,
-    format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "fraudstream",
+    format_name: Annotated[
+        str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")
+    ] = "fraudstream",
     columns: Annotated[
         str | None,
         typer.Option(help="Mapping WIRE=SOURCE,WIRE=SOURCE,... of wire columns to those of the file."),
@@ -197,16 +201,19 @@ def replay(
         _fail("give --bootstrap HOST:PORT")
     try:
         layout = mapped_format(
-            format, _pairs((columns or "").split(",") if columns else []), _time_unit(time_unit)
+            format_name, _pairs((columns or "").split(",") if columns else []), _time_unit(time_unit)
         )
-        recording = Recording(file, layout, epoch.date(), start, end, limit)
+        recording = Recording(
+            file, layout, epoch.date(), start, end, limit, label_delay_days=label_delay if labels else None
+        )
         schedule = _schedule(tps, speed, topic, labels_topic, None)
         expected = None
         if check:
             with _console.status(f"checking {file}") as status:
                 expected = recording.check(lambda n: status.update(f"checking {file}: {n:,} transactions"))
-        batches = schedule.batches(recording.frames(label_delay if labels else None))
-        _send(bootstrap, kafka_set, delivery_timeout, schedule, batches, expected, preload)
+        batches = schedule.batches(recording.frames())
+        sink = _sink(bootstrap, kafka_set, delivery_timeout, [topic, labels_topic] if labels else [topic])
+        _send(sink, schedule, batches, expected, preload)
     except ValueError as error:
         _fail(str(error))
 
@@ -233,24 +240,21 @@ def _simulate_to_files(config: SimulationConfig, out: Path, overwrite: bool) -> 
     _console.print(f"{labels:,} labels to {files.labels}")
 
 
-def _send(
-    bootstrap: str,
-    settings: list[str] | None,
-    delivery_timeout: float,
-    schedule: Schedule,
-    batches: Iterator[Batch],
-    expected: int | None,
-    preload: bool,
-) -> None:
+def _sink(
+    bootstrap: str, settings: list[str] | None, delivery_timeout: float, topics: list[str]
+) -> KafkaSink:
     try:
         sink = KafkaSink(bootstrap, _pairs(settings or []), delivery_timeout)
-        sink.require([schedule.topic, schedule.labels_topic])
-        ready = list(batches) if preload else ahead(batches)
-    except (KafkaUnavailable, ValueError) as error:
+        sink.require(topics)
+    except (KafkaUnavailableError, ValueError) as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("interrupted before anything was sent")
+    return sink
 
+
+def _send(
+    sink: KafkaSink, schedule: Schedule, batches: Iterator[Batch], expected: int | None, preload: bool
+) -> None:
+    ready = list(batches) if preload else ahead(batches)
     handlers = {
         number: signal.signal(number, lambda *_: sink.stop()) for number in (signal.SIGINT, signal.SIGTERM)
     }
@@ -296,7 +300,7 @@ def _limited(days: Iterator[Day], limit: int | None) -> Iterator[Day]:
         if left is None:
             yield day
             continue
-        transactions: pd.DataFrame = day.transactions.iloc[:left]
+        transactions = day.transactions.iloc[:left]
         sent.update(transactions["transaction_id"])
         left -= len(transactions)
         yield Day(day.day, transactions, day.labels[day.labels["transaction_id"].isin(sent)])

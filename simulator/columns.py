@@ -48,6 +48,7 @@ class Naming:
     """The names that the codes of one world stand for."""
 
     def __init__(self, world: World) -> None:
+        """Make the names once: rows are then named by look-up."""
         config = world.config
         self._seed = config.seed
         accounts = [f"u{i:07d}" for i in range(config.users)]

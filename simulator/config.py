@@ -44,10 +44,11 @@ class Drift(BaseModel):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `pattern:day:change`, as on the command line. Raises ValueError."""
-        parts = text.split(":")
-        if len(parts) != 3:
-            raise ValueError(f"{text!r} is not pattern:day:change")
-        return cls.model_validate({"pattern": parts[0], "day": parts[1], "change": parts[2]})
+        try:
+            pattern, day, change = text.split(":")
+        except ValueError:
+            raise ValueError(f"{text!r} is not pattern:day:change") from None
+        return cls.model_validate({"pattern": pattern, "day": day, "change": change})
 
 
 class SimulationConfig(BaseModel):
@@ -78,10 +79,12 @@ class SimulationConfig(BaseModel):
 
     @property
     def start_ms(self) -> int:
+        """Beginning of the first day, in ms since the epoch."""
         return (self.start.toordinal() - date(1970, 1, 1).toordinal()) * DAY_MS
 
     @property
     def end_ms(self) -> int:
+        """End of the last day, in ms since the epoch."""
         return self.start_ms + self.days * DAY_MS
 
     @field_validator("mix")

@@ -36,6 +36,8 @@ REQUIRED: Final = ("user_id", "event_time", "amount")
 """`transaction_id` is required on the wire, but the row number serves where a file has none."""
 IDENTIFIERS: Final = ("transaction_id", "user_id", "terminal_id", "device_id", "receiver_id")
 LABELS_64: Final = ("merchant_category", "channel")
+LONGEST_IDENTIFIER: Final = 128
+LONGEST_LABEL: Final = 64
 CODES: Final = {"currency": "[A-Z]{3}", "country": "[A-Z]{2}"}
 NUMBERS: Final[dict[str, tuple[float, float]]] = {
     "amount": (0.0, MAX_AMOUNT),
@@ -160,9 +162,9 @@ def mapped_format(
     return replace(base, columns={**kept, **over}, optional=base.optional - over.keys())
 
 
-def read_transactions(
+def read_transactions(  # noqa: PLR0913 - the last five are independent choices, by name
     path: Path | str,
-    format: str | Format = "fraudstream",
+    layout: str | Format = "fraudstream",
     columns: Mapping[str, str] | None = None,
     *,
     epoch: date = date(2026, 1, 1),
@@ -181,7 +183,8 @@ def read_transactions(
     Never holds more than a chunk of CSV or a row group of parquet. Raises DatasetError naming the
     column, and the row counted from 1 without the header.
     """
-    layout = mapped_format(format, columns) if isinstance(format, str) else format
+    if isinstance(layout, str):
+        layout = mapped_format(layout, columns)
     low = EARLIEST_MS if start is None else _ms(start)
     high = LATEST_MS + 1 if end is None else _ms(end)
     remaining = np.iinfo(np.int64).max if limit is None else limit
@@ -293,14 +296,16 @@ def _column(values: pd.Series, wire: str, layout: Format, first_row: int, epoch:
         return _times(values, layout.time_unit, first_row, epoch)
     if wire in NUMBERS:
         return _numbers(values, wire, first_row)
-    if wire == "is_fraud":
+    if wire in ("is_fraud", "card_present"):
         truth = _text(values).str.lower().map(TRUTH_VALUES)
-        _refuse(truth.isna().to_numpy(), values, wire, first_row, "is not 0 or 1")
-        return truth.astype(np.int8)
-    if wire == "card_present":
-        truth = _text(values).str.lower().map(TRUTH_VALUES)
-        _refuse(truth.isna().to_numpy() & ~missing, values, wire, first_row, "is not true or false")
-        return _present(truth == 1, missing)
+        _refuse(truth.isna().to_numpy() & ~missing, values, wire, first_row, "is not 0, 1, true or false")
+        return truth.astype(np.int8) if wire == "is_fraud" else _present(truth == 1, missing)
+    return _present(_texts(values, wire, layout, first_row), missing)
+
+
+def _texts(values: pd.Series, wire: str, layout: Format, first_row: int) -> pd.Series:
+    """Checked and, for identifiers and labels, changed where needed; missing values are any text."""
+    missing = values.isna().to_numpy()
     text = _text(values)
     if wire in IDENTIFIERS:
         text = _distinct(text, _identifier)
@@ -319,7 +324,7 @@ def _column(values: pd.Series, wire: str, layout: Format, first_row: int, epoch:
             mapped.isna().to_numpy() & ~missing, values, wire, first_row, f"is none of {', '.join(known)}"
         )
         text = mapped
-    return _present(text, missing)
+    return text
 
 
 def _present(values: pd.Series, missing: npt.NDArray[np.bool_]) -> Any:
@@ -403,14 +408,14 @@ _LABEL = re.compile(LABEL_PATTERN)
 
 def _identifier(name: str) -> str:
     """The name itself if it is an identifier; else what fits of it and a hash of the whole."""
-    if len(name) <= 128 and _IDENTIFIER.fullmatch(name):
+    if len(name) <= LONGEST_IDENTIFIER and _IDENTIFIER.fullmatch(name):
         return name
     fitting = re.sub(r"[^A-Za-z0-9._:@/+=-]+", "_", name).strip("_.:@/+=-")[:100]
     return f"{fitting or 'x'}-{xxhash.xxh64_hexdigest(name.encode())}"
 
 
 def _label(name: str) -> str:
-    if len(name) <= 64 and _LABEL.fullmatch(name):
+    if len(name) <= LONGEST_LABEL and _LABEL.fullmatch(name):
         return name
     fitting = re.sub(r"[^A-Za-z0-9 ._:@/+=&,()-]+", "_", name).strip(" _.:@/+=&,()-")[:47]
     return f"{fitting or 'x'}-{xxhash.xxh64_hexdigest(name.encode())}"

@@ -52,22 +52,27 @@ LABEL_SCHEMA: Final = pa.schema(
 class TableWriter(Protocol):
     """Appends tables of one schema to a file."""
 
-    def write(self, frame: pd.DataFrame) -> None: ...
+    def write(self, frame: pd.DataFrame) -> None:
+        """Append the rows of a frame."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Finish the file."""
 
 
 class JsonLines:
     """One wire record a line, without the ground truth."""
 
     def __init__(self, path: Path, encode: Callable[[pd.DataFrame], list[bytes]]) -> None:
+        """Open the file; `encode` makes one line of each row."""
         self._file = path.open("wb")
         self._encode = encode
 
     def write(self, frame: pd.DataFrame) -> None:
+        """Append the rows of a frame."""
         self._file.writelines(line + b"\n" for line in self._encode(frame))
 
     def close(self) -> None:
+        """Finish the file."""
         self._file.close()
 
 
@@ -75,14 +80,17 @@ class Csv:
     """A header line, then one row each; missing fields are empty."""
 
     def __init__(self, path: Path) -> None:
+        """Open the file; the first frame brings the header."""
         self._file = path.open("w", encoding="utf-8", newline="")
         self._header = True
 
     def write(self, frame: pd.DataFrame) -> None:
+        """Append the rows of a frame."""
         frame.to_csv(self._file, index=False, header=self._header)
         self._header = False
 
     def close(self) -> None:
+        """Finish the file."""
         self._file.close()
 
 
@@ -90,17 +98,20 @@ class Parquet:
     """Row groups of at least `group_rows` rows, zstd-compressed."""
 
     def __init__(self, path: Path, schema: pa.Schema, group_rows: int = 100_000) -> None:
+        """Open the file; every frame must fit the schema."""
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
         self._schema = schema
         self._group_rows = group_rows
         self._pending: list[pa.Table] = []
 
     def write(self, frame: pd.DataFrame) -> None:
+        """Append the rows of a frame."""
         self._pending.append(pa.Table.from_pandas(frame, schema=self._schema, preserve_index=False))
         if sum(table.num_rows for table in self._pending) >= self._group_rows:
             self._flush()
 
     def close(self) -> None:
+        """Finish the file."""
         self._flush()
         self._writer.close()
 
@@ -118,6 +129,7 @@ class SimulationFiles:
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
+        """Check the names; nothing is written yet."""
         if path.suffix not in (".jsonl", ".csv", ".parquet"):
             raise ValueError(f"{path}: the suffix must be .jsonl, .csv or .parquet")
         if path.stem == "labels":
@@ -129,16 +141,19 @@ class SimulationFiles:
                 raise FileExistsError(f"{target} exists already")
 
     def __enter__(self) -> Self:
+        """Open both files under provisional names."""
         self.transactions.parent.mkdir(parents=True, exist_ok=True)
         self._transactions = self._open(_partial(self.transactions), TRANSACTION_SCHEMA, encode_transactions)
         self._labels = self._open(_partial(self.labels), LABEL_SCHEMA, encode_labels)
         return self
 
     def write(self, day: Day) -> None:
+        """Append a day's transactions and labels."""
         self._transactions.write(day.transactions)
         self._labels.write(day.labels)
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Give both files their names or, after an exception, remove them."""
         self._transactions.close()
         self._labels.close()
         for target in (self.transactions, self.labels):

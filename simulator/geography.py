@@ -9,6 +9,8 @@ EARTH_RADIUS_KM: Final = 6371.0
 
 
 class City(NamedTuple):
+    """A city with its terminals and, where it has a currency, account holders."""
+
     name: str
     country: str
     latitude: float

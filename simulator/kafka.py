@@ -16,7 +16,7 @@ LONGEST_PAUSE_S: Final = 0.05
 TOPIC_CREATION_S: Final = 5.0
 
 
-class KafkaUnavailable(RuntimeError):
+class KafkaUnavailableError(RuntimeError):
     """No broker answers, or a topic cannot be had."""
 
 
@@ -50,7 +50,7 @@ class KafkaSink:
     def __init__(
         self, bootstrap: str, settings: Mapping[str, str] | None = None, delivery_timeout_s: float = 8.0
     ) -> None:
-        """Raises KafkaUnavailable for settings that the client refuses."""
+        """Raises KafkaUnavailableError for settings that the client refuses."""
         self._bootstrap = bootstrap
         self._timeout_s = delivery_timeout_s
         self._delivery = Delivery()
@@ -72,25 +72,25 @@ class KafkaSink:
                 },
             )
         except KafkaException as error:
-            raise KafkaUnavailable(f"Kafka settings: {_reason(error)}") from error
+            raise KafkaUnavailableError(f"Kafka settings: {_reason(error)}") from error
 
     def require(self, topics: Iterable[str]) -> None:
         """Make sure that a broker answers and has the topics, or creates them on being asked.
 
-        Raises KafkaUnavailable, within 10 s.
+        Raises KafkaUnavailableError, within 10 s.
         """
         deadline = time.monotonic() + TOPIC_CREATION_S
         for topic in topics:
             while (error := self._topic_error(topic)) is not None:
                 if time.monotonic() > deadline:
-                    raise KafkaUnavailable(f"topic {topic} on {self._bootstrap}: {error.str()}")
+                    raise KafkaUnavailableError(f"topic {topic} on {self._bootstrap}: {error.str()}")
                 time.sleep(0.2)
 
     def _topic_error(self, topic: str) -> KafkaError | None:
         try:
             found = self._producer.list_topics(topic, timeout=TOPIC_CREATION_S - 1.0)
         except KafkaException as error:
-            raise KafkaUnavailable(
+            raise KafkaUnavailableError(
                 f"no Kafka broker answers at {self._bootstrap}: {_reason(error)}"
             ) from error
         failure: KafkaError | None = found.topics[topic].error
@@ -163,7 +163,7 @@ class KafkaSink:
             return
         self._delivery.failed += 1
         self._delivery.first_error = self._delivery.first_error or error.str()
-        self._lost = self._lost or error.code() == KafkaError._MSG_TIMED_OUT
+        self._lost = self._lost or error.code() == KafkaError._MSG_TIMED_OUT  # noqa: SLF001 - the library's public constant
 
     def _settle(self) -> None:
         """Wait for what is still on its way; what stays unanswered has failed."""

@@ -22,6 +22,18 @@ REFUND_SHARE: Final = 0.012
 NEW_RECEIVER_SHARE: Final = 0.12
 RELATIVE_SHARE: Final = 0.05
 """Share of the payments with a shared card that the relative makes."""
+MOBILE_PURCHASE_SHARE: Final = 0.4
+MOBILE_BANKING_SHARE: Final = 0.7
+MOBILE_NETWORK_SHARE: Final = 0.6
+"""Share of what happens on the mobile that does not go through the network at home."""
+NEAREST_CASH_MACHINE_SHARE: Final = 0.7
+FIXED_BILL_SHARE: Final = 0.6
+"""Share of the bills that are the same every time."""
+ROUND_TRANSFER_SHARE: Final = 0.55
+LARGE_TRANSFER_SHARE: Final = 0.03
+MUCH_CASH_SHARE: Final = 0.02
+CHEAP: Final = 3.0
+"""Up to here prices are not made to end in .99 or .00."""
 
 
 def ordinary_day(world: World, day: int) -> Rows:
@@ -77,7 +89,7 @@ def _payments(world: World, day: int) -> Rows:
         favourite(rng, users.local_favourites, user),
     )
     cash_machine = np.where(
-        at_home & (rng.random(n) < 0.7),
+        at_home & (rng.random(n) < NEAREST_CASH_MACHINE_SHARE),
         users.cash_machine[user],
         terminals.cash_machines.draw(rng, np.maximum(city, 0)),
     )
@@ -86,26 +98,28 @@ def _payments(world: World, day: int) -> Rows:
     rows["channel"] = np.select(
         [online, at_till, cash_out, rows["kind"] == Kind.DEBIT],
         [
-            np.where(rng.random(n) < 0.4, Channel.MOBILE, Channel.ONLINE),
+            np.where(rng.random(n) < MOBILE_PURCHASE_SHARE, Channel.MOBILE, Channel.ONLINE),
             np.full(n, Channel.POS),
             np.full(n, Channel.ATM),
             np.full(n, Channel.BANK),
         ],
-        np.where(rng.random(n) < 0.7, Channel.MOBILE, Channel.ONLINE),
+        np.where(rng.random(n) < MOBILE_BANKING_SHARE, Channel.MOBILE, Channel.ONLINE),
     )
 
     own = world.purchase_amount(rng, user, rows["terminal"])
     large = rng.random(n) < LARGE_SHARE
     own *= np.where(large, rng.lognormal(np.log(5.0), 0.45, n), 1.0)
     which = rng.integers(0, 3, n)
-    bill = users.bills[user, which] * np.where(rng.random(n) < 0.6, 1.0, rng.uniform(0.85, 1.2, n))
+    bill = users.bills[user, which] * np.where(
+        rng.random(n) < FIXED_BILL_SHARE, 1.0, rng.uniform(0.85, 1.2, n)
+    )
     notes = np.clip(np.round(own * 2.5 / 10), 1, 60) * 10
-    notes *= np.where(rng.random(n) < 0.02, rng.integers(3, 12, n), 1)
+    notes *= np.where(rng.random(n) < MUCH_CASH_SHARE, rng.integers(3, 12, n), 1)
     sent = own * rng.lognormal(np.log(3.0), 0.6, n)
-    sent = np.where(rng.random(n) < 0.55, np.maximum(np.round(sent / 10), 1) * 10, sent)
+    sent = np.where(rng.random(n) < ROUND_TRANSFER_SHARE, np.maximum(np.round(sent / 10), 1) * 10, sent)
     # Deposits, savings, a car: a large part of what the account held.
     moved = np.round(users.opening_balance[user] * rng.uniform(0.15, 0.95, n), -1)
-    sent = np.where(rng.random(n) < 0.03, np.maximum(sent, moved), sent)
+    sent = np.where(rng.random(n) < LARGE_TRANSFER_SHARE, np.maximum(sent, moved), sent)
     billed = (rows["kind"] == Kind.PAYMENT) | (rows["kind"] == Kind.DEBIT)
     transfer = rows["kind"] == Kind.TRANSFER
     rows["amount"] = _priced(np.select([billed, cash_out, transfer], [bill, notes, sent], own))
@@ -122,7 +136,7 @@ def _payments(world: World, day: int) -> Rows:
     rows["device"] = np.select(
         [remote, with_wallet], [world.any_device(rng, user, day), world.main_device(user, day)], NONE
     )
-    away = (rows["channel"] == Channel.MOBILE) & (rng.random(n) < 0.6) | ~at_home
+    away = (rows["channel"] == Channel.MOBILE) & (rng.random(n) < MOBILE_NETWORK_SHARE) | ~at_home
     network = np.where(
         away, 2**23 + (np.maximum(city, 0) * 4096 + rng.integers(0, 4096, n)), world.home_address(user)
     )
@@ -156,11 +170,9 @@ def _priced(amount: Floats) -> Floats:
     """To the cent, at least 0.10; many prices end in .99 or .00."""
     cents = np.maximum(np.round(amount * 100), 10)
     # The last digit of the unrounded amount is as good as random, and needs no stream of its own.
-    style = (amount * 1e6).astype(np.int64) % 10
+    style = np.where(amount > CHEAP, (amount * 1e6).astype(np.int64) % 10, -1)
     whole = np.maximum(np.round(amount), 1) * 100
-    return (
-        np.select([(style < 2) & (amount > 3), (style == 2) & (amount > 3)], [whole - 1, whole], cents) / 100
-    )
+    return np.select([style // 2 == 0, style // 2 == 1], [whole - 1, whole], cents) / 100
 
 
 def _salaries(world: World, day: int) -> Rows:
@@ -209,7 +221,9 @@ def _sessions(world: World, day: int) -> Rows:
     rows["event_time"] = (
         config.start_ms + day * DAY_MS + begin[session] + rng.integers(0, 20 * 60_000, len(session))
     )
-    rows["channel"] = np.where(rng.random(len(session)) < 0.7, Channel.MOBILE, Channel.ONLINE)
+    rows["channel"] = np.where(
+        rng.random(len(session)) < MOBILE_BANKING_SHARE, Channel.MOBILE, Channel.ONLINE
+    )
     rows["amount"] = rng.choice(
         [0.49, 0.99, 1.99, 2.99, 4.99, 9.99], len(session), p=[0.1, 0.4, 0.2, 0.1, 0.15, 0.05]
     )

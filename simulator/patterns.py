@@ -18,6 +18,8 @@ from simulator.world import HOUR_MS, World, favourite, foreign_devices
 MINUTE_MS: Final = 60_000
 Span = tuple[float, float]
 
+MOBILE_SHARE: Final = 0.4
+
 MULES_PER_USER: Final = 0.005
 AIRLINER_KMH: Final = 900.0
 
@@ -35,10 +37,13 @@ class Scene:
 
     @property
     def start_ms(self) -> int:
+        """Beginning of the day, in ms since the epoch."""
         return self.world.config.start_ms + self.day * DAY_MS
 
 
 class Pattern(Protocol):
+    """A way to commit fraud, which can draw any number of campaigns."""
+
     @property
     def usual_size(self) -> float:
         """About how many transactions a campaign has."""
@@ -57,7 +62,7 @@ def _one_user(scene: Scene, rng: np.random.Generator) -> int:
 
 def _online(rows: Rows, where: Ints, device: int, rng: np.random.Generator) -> None:
     """Make the given rows card-not-present, from one device and network of the fraudster."""
-    rows["channel"][where] = Channel.MOBILE if rng.random() < 0.4 else Channel.ONLINE
+    rows["channel"][where] = Channel.MOBILE if rng.random() < MOBILE_SHARE else Channel.ONLINE
     rows["device"][where] = device
     rows["ip"][where] = rng.integers(0, 2**24)
 
@@ -81,17 +86,22 @@ class AmountSpike:
     """
 
     factor: Span = (2.5, 9.0)
+    own_hours: float = 0.6
+    online: float = 0.5
     usual_size: float = 2.0
     lead_days: int = 0
 
     def campaign(self, scene: Scene, rng: np.random.Generator) -> Rows:
+        """See Pattern."""
         world = scene.world
         rows = blank(int(rng.integers(1, 4)))
         user = np.full(len(rows), _one_user(scene, rng))
         rows["user"] = user
-        begin = world.time_of_day(rng, user[:1])[0] if rng.random() < 0.6 else rng.integers(0, DAY_MS)
+        begin = (
+            world.time_of_day(rng, user[:1])[0] if rng.random() < self.own_hours else rng.integers(0, DAY_MS)
+        )
         rows["event_time"] = scene.start_ms + begin + np.sort(rng.integers(0, 3 * HOUR_MS, len(rows)))
-        online = rng.random(len(rows)) < 0.5
+        online = rng.random(len(rows)) < self.online
         rows["terminal"] = np.where(
             online,
             world.terminals.online.draw(rng, np.zeros_like(user)),
@@ -118,6 +128,7 @@ class CompromisedTerminal:
     lead_days: int = 10
 
     def campaign(self, scene: Scene, rng: np.random.Generator) -> Rows:
+        """See Pattern."""
         world = scene.world
         # The shop of a random user's liking, so that it has customers.
         terminal = int(rng.choice(world.users.local_favourites[_one_user(scene, rng)]))
@@ -147,10 +158,12 @@ class AccountTakeover:
     count: tuple[int, int] = (3, 8)
     hours: Span = (1.0, 8.0)
     factor: Span = (0.9, 4.0)
+    online: float = 0.55
     usual_size: float = 5.5
     lead_days: int = 0
 
     def campaign(self, scene: Scene, rng: np.random.Generator) -> Rows:
+        """See Pattern."""
         world = scene.world
         rows = blank(int(rng.integers(self.count[0], self.count[1] + 1)))
         user = np.full(len(rows), _one_user(scene, rng))
@@ -161,7 +174,7 @@ class AccountTakeover:
         rows["event_time"] = (
             scene.start_ms + rng.integers(0, DAY_MS) + np.sort(rng.integers(0, lasting, len(rows)))
         )
-        online = rng.random(len(rows)) < 0.55
+        online = rng.random(len(rows)) < self.online
         rows["terminal"] = np.where(
             online,
             world.terminals.online.draw(rng, np.zeros_like(user)),
@@ -190,6 +203,7 @@ class CardTesting:
     lead_days: int = 0
 
     def campaign(self, scene: Scene, rng: np.random.Generator) -> Rows:
+        """See Pattern."""
         world = scene.world
         tests = int(rng.integers(self.tests[0], self.tests[1] + 1))
         rows = blank(tests + 1)
@@ -219,6 +233,7 @@ class ImpossibleTravel:
     lead_days: int = 0
 
     def campaign(self, scene: Scene, rng: np.random.Generator) -> Rows:
+        """See Pattern."""
         world, terminals = scene.world, scene.world.terminals
         paid_at_till = np.flatnonzero(scene.ordinary["channel"] == Channel.POS)
         if not len(paid_at_till):
@@ -263,6 +278,7 @@ class TransferThenCashOut:
     lead_days: int = 0
 
     def campaign(self, scene: Scene, rng: np.random.Generator) -> Rows:
+        """See Pattern."""
         world, users = scene.world, scene.world.users
         candidates = rng.integers(0, world.config.users, 32)
         worthwhile = candidates[scene.balance[candidates] >= self.least_balance]
@@ -317,10 +333,13 @@ class SlowMimicry:
     weeks: Span = (2.0, 5.0)
     count: tuple[int, int] = (6, 16)
     factor: Span = (1.1, 2.0)
+    own_shops: float = 0.5
+    own_device: float = 0.5
     usual_size: float = 11.0
     lead_days: int = 12
 
     def campaign(self, scene: Scene, rng: np.random.Generator) -> Rows:
+        """See Pattern."""
         world = scene.world
         rows = blank(int(rng.integers(self.count[0], self.count[1] + 1)))
         user = np.full(len(rows), _one_user(scene, rng))
@@ -330,13 +349,13 @@ class SlowMimicry:
             scene.start_ms + rng.integers(0, lasting, len(rows)) * DAY_MS + world.time_of_day(rng, user)
         )
         rows["terminal"] = np.where(
-            rng.random(len(rows)) < 0.5,
+            rng.random(len(rows)) < self.own_shops,
             favourite(rng, world.users.online_favourites, user),
             world.terminals.online.draw(rng, np.zeros_like(user)),
         )
         device = _unknown_device(rng)
         _online(rows, np.arange(len(rows)), device, rng)
-        if rng.random() < 0.5:
+        if rng.random() < self.own_device:
             rows["device"] = world.main_device(user, scene.day)
             rows["ip"] = world.home_address(user)
         rows["amount"] = _scaled(scene, rng, rows, self.factor)

@@ -25,11 +25,14 @@ class Recording:
     start: datetime | None = None
     end: datetime | None = None
     limit: int | None = None
+    label_delay_days: float | None = None
+    """Days until the label of each transaction; None for no labels."""
 
     def check(self, progress: Callable[[int], None] | None = None) -> int:
         """Read everything once without sending; returns the number of transactions.
 
-        Raises DatasetError for the first row that is no valid transaction, or if there is none at all.
+        Raises DatasetError for the first row that is no valid transaction, if there is none at all, or
+        if labels are asked for and there is no `is_fraud`.
         """
         count = 0
         for chunk in self._chunks():
@@ -40,18 +43,14 @@ class Recording:
             raise DatasetError(f"{self.path}: no transactions (within the given dates)")
         return count
 
-    def frames(self, label_delay_days: float | None) -> Iterator[tuple[pd.DataFrame, pd.DataFrame | None]]:
-        """Transactions and, with a delay, their labels. Raises DatasetError, also without `is_fraud`."""
+    def frames(self) -> Iterator[tuple[pd.DataFrame, pd.DataFrame | None]]:
+        """Transactions and, with a delay, their labels. Raises DatasetError."""
         for chunk in self._chunks():
-            if label_delay_days is None:
-                yield chunk, None
-                continue
-            if "is_fraud" not in chunk:
-                raise DatasetError(f"{self.path}: no is_fraud column, so there are no labels to send")
-            yield chunk, maturity_labels(chunk, label_delay_days)
+            delay = self.label_delay_days
+            yield chunk, None if delay is None else maturity_labels(chunk, delay)
 
     def _chunks(self) -> Iterator[pd.DataFrame]:
-        return read_transactions(
+        for chunk in read_transactions(
             self.path,
             self.layout,
             epoch=self.epoch,
@@ -59,4 +58,7 @@ class Recording:
             end=self.end,
             limit=self.limit,
             chunk_rows=ROWS_PER_CHUNK,
-        )
+        ):
+            if self.label_delay_days is not None and "is_fraud" not in chunk:
+                raise DatasetError(f"{self.path}: no is_fraud column, so there are no labels to send")
+            yield chunk

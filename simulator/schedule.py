@@ -27,6 +27,7 @@ class Pace:
     speed: float | None = None
 
     def __post_init__(self) -> None:
+        """Raise ValueError for a pace that nothing can keep."""
         for name, value in (("tps", self.tps), ("speed", self.speed)):
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be a number above 0, not {value}")
@@ -71,9 +72,11 @@ class Schedule:
 
     @property
     def waiting(self) -> int:
+        """Number of labels that event time has not reached."""
         return len(self._labels)
 
     def batches(self, frames: Iterable[tuple[pd.DataFrame, pd.DataFrame | None]]) -> Iterator[Batch]:
+        """Batches of at most ROWS_PER_BATCH transactions and the labels due among them."""
         for transactions, labels in frames:
             if labels is not None:
                 self._hold(labels)
@@ -134,27 +137,9 @@ def ahead(batches: Iterator[Batch], depth: int = 20) -> Iterator[Batch]:
     """
     waiting: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
     stopped, ready = threading.Event(), threading.Event()
-
-    def put(item: Batch | BaseException | None) -> None:
-        while not stopped.is_set():
-            try:
-                return waiting.put(item, timeout=0.1)
-            except queue.Full:
-                ready.set()
-
-    def prepare() -> None:
-        try:
-            for batch in batches:
-                put(batch)
-                if stopped.is_set():
-                    return
-            put(None)
-        except BaseException as error:  # the consumer raises it
-            put(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=prepare, name="prepare-batches", daemon=True)
+    thread = threading.Thread(
+        target=_prepare, args=(batches, waiting, stopped, ready), name="prepare-batches", daemon=True
+    )
     # The sender wakes every millisecond: let it have the interpreter sooner than after the usual 5 ms.
     interval = sys.getswitchinterval()
     sys.setswitchinterval(0.0005)
@@ -169,3 +154,32 @@ def ahead(batches: Iterator[Batch], depth: int = 20) -> Iterator[Batch]:
         stopped.set()
         thread.join(timeout=5)
         sys.setswitchinterval(interval)
+
+
+def _prepare(
+    batches: Iterator[Batch],
+    waiting: queue.Queue[Batch | BaseException | None],
+    stopped: threading.Event,
+    ready: threading.Event,
+) -> None:
+    """Put every batch, then None or the exception that ended them; `ready` is set when the queue is full."""
+
+    def put(item: Batch | BaseException | None) -> None:
+        while not stopped.is_set():
+            try:
+                waiting.put(item, timeout=0.1)
+            except queue.Full:
+                ready.set()
+            else:
+                return
+
+    try:
+        for batch in batches:
+            put(batch)
+            if stopped.is_set():
+                return
+        put(None)
+    except BaseException as error:  # noqa: BLE001 - the consumer raises it
+        put(error)
+    finally:
+        ready.set()

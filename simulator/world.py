@@ -14,11 +14,22 @@ HOUR_MS: Final = 3_600_000
 LOCAL_FAVOURITES: Final = 9
 ONLINE_FAVOURITES: Final = 3
 BILLERS: Final = 200
+ANYTIME_SHARE: Final = 0.05
+"""Share of what users do outside their habitual hours."""
+OTHER_DEVICE_SHARE: Final = 0.3
+"""Share of a second or third device, where a user has them."""
+BORROWED_DEVICE_SHARE: Final = 0.008
+NIGHT_SHIFT_SHARE: Final = 0.06
+WALLET_SHARE: Final = 0.35
+SHARED_CARD_SHARE: Final = 0.02
+"""Share of the users whose card a relative in another city also uses."""
 
 TERMINALS, USERS, JOURNEYS = 1, 2, 3  # concerns of the random streams
 
 
 class Category(NamedTuple):
+    """What is sold at a terminal."""
+
     name: str
     price: float
     """Factor on a user's ordinary amount."""
@@ -159,6 +170,8 @@ class Journeys:
 
 @dataclass(frozen=True, slots=True)
 class World:
+    """Everything about a simulated world that does not depend on the day."""
+
     config: SimulationConfig
     cities: tuple[City, ...]
     city_distance: Floats
@@ -170,6 +183,7 @@ class World:
 
     @classmethod
     def build(cls, config: SimulationConfig) -> Self:
+        """The world of a configuration; one of few terminals has few cities."""
         cities = CITIES[: int(np.clip(config.terminals // 10, 2, len(CITIES)))]
         latitude = np.array([city.latitude for city in cities])
         longitude = np.array([city.longitude for city in cities])
@@ -193,7 +207,7 @@ class World:
         hour = users.peaks[user, second.astype(np.int64)] + users.spread[user] * rng.standard_normal(
             len(user)
         )
-        anytime = rng.random(len(user)) < 0.05
+        anytime = rng.random(len(user)) < ANYTIME_SHARE
         hour = np.where(anytime, rng.uniform(0, 24, len(user)), hour) - self.utc_offset[users.home[user]]
         return np.asarray((np.mod(hour, 24.0) * HOUR_MS).astype(np.int64) % DAY_MS)
 
@@ -215,9 +229,9 @@ class World:
         """One of the devices of each user, or (seldom) one never seen before."""
         count = self.users.devices[user]
         other = rng.integers(1, 4, len(user))
-        takes_other = (rng.random(len(user)) < 0.3) & (other < count)
+        takes_other = (rng.random(len(user)) < OTHER_DEVICE_SHARE) & (other < count)
         device = np.where(takes_other, foreign_devices(user * 4 + other), self.main_device(user, day))
-        borrowed = rng.random(len(user)) < 0.008
+        borrowed = rng.random(len(user)) < BORROWED_DEVICE_SHARE
         return np.where(borrowed, foreign_devices(rng.integers(2**40, 2**41, len(user))), device)
 
     def home_address(self, user: Ints) -> Ints:
@@ -315,7 +329,7 @@ def _build_users(config: SimulationConfig, cities: tuple[City, ...], terminals: 
 
     rate = np.exp(0.7 * rng.standard_normal(n))
     weekday = np.exp(0.2 * rng.standard_normal((n, 7))) * np.array([0.9, 0.9, 0.95, 1.0, 1.15, 1.2, 0.9])
-    night_shift = rng.random(n) < 0.06
+    night_shift = rng.random(n) < NIGHT_SHIFT_SHARE
     peaks = rng.normal([12.3, 18.4], [1.8, 1.8], size=(n, 2)) + np.where(night_shift, 9.5, 0.0)[:, None]
     log_amount = rng.normal(np.log(24.0), 0.5, n)
     daily_rate = rate * config.transactions_per_user_day / rate.mean()
@@ -354,8 +368,10 @@ def _build_users(config: SimulationConfig, cities: tuple[City, ...], terminals: 
         devices=rng.choice([1, 2, 3], size=n, p=[0.55, 0.33, 0.12]),
         device_life=rng.uniform(90, 700, n),
         device_age=rng.uniform(0, 700, n),
-        wallet=rng.random(n) < 0.35,
-        relative_city=np.where(rng.random(n) < 0.02, rng.choice(len(cities), size=n, p=home_weight), NONE),
+        wallet=rng.random(n) < WALLET_SHARE,
+        relative_city=np.where(
+            rng.random(n) < SHARED_CARD_SHARE, rng.choice(len(cities), size=n, p=home_weight), NONE
+        ),
         payday=rng.integers(1, 29, n),
         salary=np.round(salary, 2),
         opening_balance=np.round(salary * rng.gamma(1.5, 1.2, n) + 50.0, 2),

@@ -18,14 +18,14 @@ _CONFIG = {
 }
 
 
-def definition(topic: Topic, partitions: int, replication_factor: int) -> NewTopic:
-    """A topic as the broker is asked for it.
+def definition(topic: Topic, partitions: int, replication_factor: int, prefix: str = "") -> NewTopic:
+    """A topic as the broker is asked for it, its name after `prefix`.
 
     A compacted topic has one partition: every scorer reads it whole after a restart, and the order
     over all its keys matters.
     """
     return NewTopic(
-        topic.name,
+        prefix + topic.name,
         num_partitions=1 if topic.compacted else partitions,
         replication_factor=replication_factor,
         config=_CONFIG.get(topic.name, {}) | ({"cleanup.policy": "compact"} if topic.compacted else {}),
@@ -37,6 +37,7 @@ def ensure_topics(
     *,
     partitions: int = 4,
     replication_factor: int = 1,
+    prefix: str = "",
     timeout: float = 15.0,
 ) -> list[str]:
     """Create the topics that do not exist yet and return their names.
@@ -52,7 +53,9 @@ def ensure_topics(
         raise StackError(f"no Kafka broker answers at {bootstrap} within {timeout:g} s: {error}") from error
 
     missing = [
-        definition(topic, partitions, replication_factor) for topic in TOPICS if topic.name not in existing
+        definition(topic, partitions, replication_factor, prefix)
+        for topic in TOPICS
+        if prefix + topic.name not in existing
     ]
     if not missing:
         return []

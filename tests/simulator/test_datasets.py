@@ -11,6 +11,9 @@ from events.transaction import Transaction
 from simulator.columns import encode_transactions
 from simulator.datasets import DatasetError, _identifier, _label, mapped_format, read_transactions
 
+# Lines as they are in the published files.
+# ruff: noqa: E501
+
 HANDBOOK = """TRANSACTION_ID,TX_DATETIME,CUSTOMER_ID,TERMINAL_ID,TX_AMOUNT,TX_TIME_SECONDS,TX_FRAUD,TX_FRAUD_SCENARIO
 0,2018-04-01 00:00:31,596,3156,57.16,31,0,0
 1,2018-04-01 00:02:10,4961,3412,81.51,130,1,2
@@ -32,8 +35,8 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def read_one(path: Path, format: str = "fraudstream", columns: dict[str, str] | None = None) -> pd.DataFrame:
-    frame = pd.concat(read_transactions(path, format, columns), ignore_index=True)
+def read_one(path: Path, layout: str = "fraudstream", columns: dict[str, str] | None = None) -> pd.DataFrame:
+    frame = pd.concat(read_transactions(path, layout, columns), ignore_index=True)
     for answer in Decoder(Transaction).decode(encode_transactions(frame)):
         assert isinstance(answer, Transaction), answer
     return frame
@@ -62,7 +65,9 @@ def test_the_handbook_as_parquet(tmp_path: Path) -> None:
     pd.DataFrame(
         {
             "transaction_id": [7, 8, 9],
-            "event_time": pd.to_datetime(["2018-04-01", "2018-04-02 12:00:00.5", "2018-04-03"]).as_unit("ms"),
+            "event_time": pd.to_datetime(
+                ["2018-04-01", "2018-04-02 12:00:00.5", "2018-04-03"], format="ISO8601"
+            ).as_unit("ms"),
             "customer_id": pd.array([1, 2, 3], dtype="int16"),
             "terminal_id": [4.0, 5.0, None],
             "amount": pd.array([1.5, 2.5, 3.5], dtype="float32"),
@@ -159,7 +164,7 @@ GOOD_ROW = "a,2026-03-01,1.0,0,purchase,FR,10.0.0.1\n"
         ("a,2026-03-01,1,0,gift,FR,10.0.0.1", "column transaction_type, row 3: 'gift'"),
         ("a,2026-03-01,1,0,purchase,France,10.0.0.1", "column country, row 3: 'France'"),
         ("a,2026-03-01,1,0,purchase,FR,10.0.0.999", "column ip, row 3.*IP address"),
-        ("a,2026-03-01,1,0,purchase,FR,10.0.0.1,what,is,this", "unreadable after row 2"),
+        ('"a,2026-03-01,1,0,purchase,FR,10.0.0.1', "unreadable after row 2"),
     ],
 )
 def test_a_bad_cell_is_named_by_column_and_row(tmp_path: Path, bad_row: str, named: str) -> None:

@@ -11,7 +11,7 @@ from events.codec import Decoder
 from events.feedback import Label
 from events.transaction import Transaction
 from simulator.config import SimulationConfig
-from simulator.kafka import KafkaSink, KafkaUnavailable
+from simulator.kafka import KafkaSink, KafkaUnavailableError
 from simulator.schedule import Pace, Schedule
 from simulator.simulation import simulate_days
 
@@ -20,13 +20,13 @@ CONFIG = SimulationConfig(users=100, terminals=40, days=6, label_delay_days=2.0)
 
 def test_a_broker_that_is_away_is_reported_within_ten_seconds() -> None:
     begin = time.monotonic()
-    with pytest.raises(KafkaUnavailable, match="no Kafka broker answers at localhost:1:"):
+    with pytest.raises(KafkaUnavailableError, match="no Kafka broker answers at localhost:1:"):
         KafkaSink("localhost:1").require(["transactions"])
     assert time.monotonic() - begin < 10
 
 
 def test_a_setting_that_the_client_does_not_know_is_named() -> None:
-    with pytest.raises(KafkaUnavailable, match=r"no\.such\.setting"):
+    with pytest.raises(KafkaUnavailableError, match=r"no\.such\.setting"):
         KafkaSink("localhost:1", {"no.such.setting": "1"})
 
 
@@ -51,17 +51,21 @@ def topics(bootstrap: str) -> Iterator[tuple[str, str]]:
         future.result(10)
 
 
-def consumed(bootstrap: str, topic: str, count: int) -> list[tuple[int, bytes, bytes, int]]:
+def consumed(bootstrap: str, topic: str, count: int) -> list[tuple[int | None, bytes, bytes, int]]:
     """(partition, key, value, broker timestamp) of `count` records, or what arrived within 20 s."""
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"}
     )
     consumer.subscribe([topic])
-    records, deadline = [], time.monotonic() + 20
+    records: list[tuple[int | None, bytes, bytes, int]] = []
+    deadline = time.monotonic() + 20
     while len(records) < count and time.monotonic() < deadline:
         for message in consumer.consume(5_000, 0.5):
             assert message.error() is None
-            records.append((message.partition(), message.key(), message.value(), message.timestamp()[1]))
+            key, value = message.key(), message.value()
+            assert key is not None
+            assert value is not None
+            records.append((message.partition(), key, value, message.timestamp()[1]))
     consumer.close()
     return records
 
@@ -79,15 +83,15 @@ def test_all_transactions_and_due_labels_arrive_keyed_by_user(
     assert delivery.transactions == total
     assert delivery.labels == total - schedule.waiting > 0
 
-    partitions: dict[bytes, set[int]] = {}
-    for topic, record_type, count in zip(
-        topics, (Transaction, Label), (delivery.transactions, delivery.labels), strict=True
-    ):
+    partitions: dict[bytes, set[int | None]] = {}
+    decoders: list[Decoder[Transaction] | Decoder[Label]] = [Decoder(Transaction), Decoder(Label)]
+    counts = (delivery.transactions, delivery.labels)
+    for topic, decoder, count in zip(topics, decoders, counts, strict=True):
         records = consumed(bootstrap, topic, count)
-        answers = Decoder(record_type).decode([value for _, _, value, _ in records])
+        answers = decoder.decode([value for _, _, value, _ in records])
         assert len(answers) == count
         for (partition, key, _, _), answer in zip(records, answers, strict=True):
-            assert isinstance(answer, record_type)
+            assert isinstance(answer, Transaction | Label)
             assert key == answer.user_id.encode()
             partitions.setdefault(key, set()).add(partition)
     assert all(len(where) == 1 for where in partitions.values())
@@ -108,11 +112,12 @@ def test_live_traffic_has_the_time_and_the_rate_of_sending(bootstrap: str, topic
     answers = Decoder(Transaction).decode([value for _, _, value, _ in records])
     assert len(answers) == delivery.transactions
     for (_, _, _, written_ms), answer in zip(records, answers, strict=True):
-        assert isinstance(answer, Transaction) and isinstance(answer.event_time, int)
+        assert isinstance(answer, Transaction)
+        assert isinstance(answer.event_time, int)
         assert 0 <= written_ms - answer.event_time < 500
 
 
 @pytest.mark.stack
 def test_a_topic_that_does_not_exist_is_named(bootstrap: str) -> None:
-    with pytest.raises(KafkaUnavailable, match="no-such-topic"):
+    with pytest.raises(KafkaUnavailableError, match="no-such-topic"):
         KafkaSink(bootstrap).require([f"no-such-topic-{uuid.uuid4().hex}"])

@@ -1,13 +1,24 @@
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import pytest
-from simulated import complete_world, fraud, ordinary
 
 from simulator.config import DEFAULT_MIX, SCENARIOS
 from simulator.geography import distance_km
 from simulator.patterns import AIRLINER_KMH, CHANGED, PATTERNS
+from tests.simulator.simulated import complete_world, fraud, ordinary
 
 HOUR_MS = 3_600_000
+
+
+class Transfer(NamedTuple):
+    """The columns of a transfer that matter here."""
+
+    user_id: str
+    receiver_id: str
+    event_time: int
+    amount: float
 
 
 def bursts(frame: pd.DataFrame, gap_hours: float) -> list[pd.DataFrame]:
@@ -17,6 +28,11 @@ def bursts(frame: pd.DataFrame, gap_hours: float) -> list[pd.DataFrame]:
         number = (own["event_time"].diff() > gap_hours * HOUR_MS).cumsum()
         found += [burst for _, burst in own.groupby(number)]
     return found
+
+
+def hour_of(frame: pd.DataFrame) -> "pd.Series[int]":
+    """Hour of the day, UTC."""
+    return frame["event_time"] // HOUR_MS % 24
 
 
 def own_mean() -> "pd.Series[float]":
@@ -56,7 +72,8 @@ def test_cards_of_a_compromised_terminal_are_misused_there() -> None:
     misuse = fraud("compromised_terminal")
     purchases = ordinary()[ordinary()["transaction_type"] == "purchase"]
     customers = purchases.groupby("terminal_id")["user_id"].agg(set)
-    known_there = [row.user_id in customers[row.terminal_id] for row in misuse.itertuples()]
+    pairs = zip(misuse["user_id"], misuse["terminal_id"], strict=True)
+    known_there = [user in customers[terminal] for user, terminal in pairs]
     assert np.mean(known_there) > 0.8  # a favourite may go unvisited for 60 days
     for terminal, own in misuse.groupby("terminal_id"):
         assert own["event_time"].max() - own["event_time"].min() <= 60 * 24 * HOUR_MS
@@ -72,7 +89,7 @@ def test_a_taken_over_account_is_used_from_one_unknown_device_elsewhere() -> Non
         ordinary()[ordinary()["channel"] == "pos"].groupby("user_id")["country"].agg(pd.Series.mode)
     )
     for burst in bursts(fraud("account_takeover"), 8):
-        assert 2 <= len(burst)
+        assert len(burst) >= 2
         user = burst["user_id"].iloc[0]
         for device in burst["device_id"].unique():
             earlier = world[
@@ -130,7 +147,7 @@ def test_a_drained_account_loses_most_of_its_balance_to_a_new_receiver_who_takes
     share = transfers["amount"] / transfers["balance_before"].clip(lower=1)
     assert share.median() > 0.6
     complete = 0
-    for transfer in transfers.itertuples():
+    for transfer in map(Transfer._make, transfers[list(Transfer._fields)].to_numpy().tolist()):
         earlier = world[(world["user_id"] == transfer.user_id) & (world["event_time"] < transfer.event_time)]
         # Only a second campaign against the same victim may meet the same mule.
         assert transfer.receiver_id not in set(earlier[earlier["is_fraud"] == 0]["receiver_id"])
@@ -149,10 +166,9 @@ def test_slow_mimicry_looks_much_like_the_owner() -> None:
     assert (frauds["card_present"] == False).all()  # noqa: E712 - a column of objects
     lasting = [burst["event_time"].max() - burst["event_time"].min() for burst in bursts(frauds, 24 * 10)]
     assert np.median(lasting) > 7 * 24 * HOUR_MS
-    hours = lambda frame: frame["event_time"] // HOUR_MS % 24  # noqa: E731
     users = frauds["user_id"].unique()
-    expected = hours(ordinary()[ordinary()["user_id"].isin(users)]).value_counts(normalize=True)
-    actual = hours(frauds).value_counts(normalize=True)
+    expected = hour_of(ordinary()[ordinary()["user_id"].isin(users)]).value_counts(normalize=True)
+    actual = hour_of(frauds).value_counts(normalize=True)
     assert (
         actual.reindex(range(24), fill_value=0) - expected.reindex(range(24), fill_value=0)
     ).abs().sum() < 0.6

@@ -95,7 +95,7 @@ def test_records_are_keyed_by_user() -> None:
     "pace", [{"tps": 0.0}, {"tps": -1.0}, {"speed": float("nan")}, {"tps": 1.0, "speed": 1.0}]
 )
 def test_an_impossible_pace_is_refused(pace: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="tps|speed"):
+    with pytest.raises(ValueError, match=r"tps|speed"):
         Pace(**pace)
 
 

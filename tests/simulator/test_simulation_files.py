@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,7 @@ from events.transaction import Transaction
 from simulator.config import SimulationConfig
 from simulator.datasets import read_transactions
 from simulator.files import SimulationFiles, write_files
-from simulator.simulation import simulate, simulate_days
+from simulator.simulation import Day, simulate, simulate_days
 
 CONFIG = SimulationConfig(users=80, terminals=40, days=5, fraud_rate=0.05, seed=2)
 
@@ -45,9 +46,14 @@ def test_json_lines_are_wire_records(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_leaves_no_files(tmp_path: Path) -> None:
     days = simulate_days(CONFIG)
-    with pytest.raises(KeyboardInterrupt), SimulationFiles(tmp_path / "run.csv") as files:
-        files.write(next(days))
+    first = next(days)
+
+    def interrupted() -> Iterator[Day]:
+        yield first
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_files(interrupted(), tmp_path / "run.csv")
     assert list(tmp_path.iterdir()) == []
 
 

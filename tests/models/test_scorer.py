@@ -1,0 +1,140 @@
+import msgspec
+import numpy as np
+import pytest
+
+from events.control import ModelUpdate, Thresholds
+from models import heuristic
+from models.artefact import MODEL_FILE, ModelRefusedError, load_model, probe_batch
+from models.model import Model
+from models.scorer import Scorer
+from state.contract import N_FEATURES
+
+
+def update(**fields):
+    return ModelUpdate(**fields, issued_at=1_700_000_000_000, issued_by="test")
+
+
+class BrokenModel(Model):
+    """A loaded model whose runtime fails while `fault` is set."""
+
+    fault: Exception | float | None = None
+
+    def score(self, features):
+        if isinstance(self.fault, Exception):
+            raise self.fault
+        scores = super().score(features)
+        if self.fault is not None:
+            scores.score[-1] = self.fault
+        return scores
+
+
+@pytest.fixture
+def breakable(onnx):
+    return BrokenModel("breakable", onnx, ([0, 1], [0, 1]), Thresholds(0.2, 0.8))
+
+
+def test_without_a_model_the_heuristic_decides():
+    features = probe_batch()
+    scorer = Scorer(None)
+    scores = scorer.score(features)
+    assert scores.degraded
+    assert scores.model_version == heuristic.VERSION
+    assert scores.score.tolist() == heuristic.heuristic(features).tolist()
+    assert scorer.failures == 0
+
+
+def test_with_a_model_it_decides(artefact):
+    scores = Scorer(load_model(artefact)).score(probe_batch())
+    assert not scores.degraded
+    assert scores.model_version == "gbt-test"
+    assert scores.parts["gbt"].tolist() == scores.score.tolist()
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("out of memory"), float("nan"), float("inf")])
+def test_failure_falls_back_and_recovers(breakable, fault):
+    scorer = Scorer(breakable)
+    features = probe_batch()
+    good = scorer.score(features)
+    breakable.fault = fault
+    for count in (1, 2):
+        scores = scorer.score(features)
+        assert scores.degraded
+        assert np.isfinite(scores.score).all()
+        assert scores.score.tolist() == heuristic.heuristic(features).tolist()
+        assert scorer.failures == count
+    breakable.fault = None
+    assert scorer.score(features).score.tolist() == good.score.tolist()
+    assert scorer.failures == 2
+
+
+def test_features_of_another_width_degrade_rather_than_raise(breakable):
+    scorer = Scorer(breakable)
+    assert scorer.score(np.zeros((3, N_FEATURES + 1), np.float32)).degraded
+    assert scorer.failures == 1
+
+
+def test_degraded_scores_are_held_against_the_limits_of_the_heuristic(breakable):
+    scorer = Scorer(breakable)
+    score = np.array([0.15, 0.2, 0.75, 0.8])
+    assert scorer.levels(score).tolist() == [0, 1, 1, 2]
+    assert scorer.levels(score, degraded=True).tolist() == [1, 1, 2, 2]
+    assert scorer.verdicts(score) == ["approve", "review", "review", "block"]
+    assert Scorer(None).levels(score).tolist() == [1, 1, 2, 2]
+
+
+def test_update_swaps_the_model(artefact):
+    scorer = Scorer(None)
+    scorer.apply(update(slot="model", artefact=str(artefact)))
+    assert scorer.score(probe_batch()).model_version == "gbt-test"
+    assert scorer.thresholds == Thresholds(0.4, 0.9)
+
+
+def test_refused_update_leaves_everything(artefact, breakable):
+    scorer = Scorer(breakable)
+    (artefact / MODEL_FILE).write_bytes(b"spoilt")
+    before = scorer.score(probe_batch())
+    with pytest.raises(ModelRefusedError, match="SHA-256"):
+        scorer.apply(update(slot="model", artefact=str(artefact)))
+    after = scorer.score(probe_batch())
+    assert scorer.thresholds == Thresholds(0.2, 0.8)
+    assert after.model_version == before.model_version
+    assert after.score.tolist() == before.score.tolist()
+
+
+def test_thresholds_outlast_the_model_until_cleared(artefact, breakable):
+    scorer = Scorer(breakable)
+    scorer.apply(update(slot="thresholds", thresholds=Thresholds(0.5, 0.6)))
+    assert scorer.thresholds == Thresholds(0.5, 0.6)
+    scorer.apply(update(slot="model", artefact=str(artefact)))
+    assert scorer.thresholds == Thresholds(0.5, 0.6)
+    scorer.clear("thresholds")
+    assert scorer.thresholds == Thresholds(0.4, 0.9)
+    scorer.clear("model")
+    assert scorer.score(probe_batch()).model_version == "gbt-test"
+    with pytest.raises(ModelRefusedError, match="unknown slot 'other'"):
+        scorer.clear("other")
+
+
+def test_update_names_either_a_model_or_thresholds():
+    with pytest.raises(msgspec.ValidationError, match="slot model takes an artefact"):
+        msgspec.convert(
+            {"slot": "model", "issued_at": 1_700_000_000_000, "issued_by": "x"}, ModelUpdate
+        )
+
+
+def test_score_of_a_row_does_not_depend_on_its_batch(shipped):
+    model = load_model(shipped)
+    rng = np.random.default_rng(7)
+    features = np.concatenate([probe_batch(), rng.lognormal(1, 2, (1936, N_FEATURES)).astype(np.float32)])
+    features[64:][rng.random((1936, N_FEATURES)) < 0.3] = np.nan
+    whole = model.score(features).score
+    assert len(np.unique(whole)) > 100
+    for size in (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 65, 127, 128, 500, 1000, 1999):
+        parts = [model.score(features[i : i + size]).score for i in range(0, len(features), size)]
+        assert np.concatenate(parts).tobytes() == whole.tobytes(), size
+
+
+def test_empty_batch(artefact):
+    empty = np.empty((0, N_FEATURES), np.float32)
+    assert Scorer(load_model(artefact)).score(empty).score.shape == (0,)
+    assert Scorer(None).score(empty).score.shape == (0,)
