@@ -20,11 +20,6 @@ app = typer.Typer(help="Train models.", no_args_is_help=True)
 console = Console()
 
 
-@app.callback()
-def models() -> None:
-    """Train models."""
-
-
 @app.command()
 def train(  # noqa: PLR0913, PLR0917 - each is an option of the command
     out: Annotated[Path, typer.Option(help="Folder of the artefact; it must not exist.")],

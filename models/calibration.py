@@ -12,7 +12,7 @@ MAX_KNOTS = 50
 def calibrate(
     raw: NDArray[np.float32], is_fraud: NDArray[np.bool_], max_knots: int = MAX_KNOTS
 ) -> Calibration:
-    """The calibration of raw scores f [n] in [0, 1] against what they turned out to be.
+    """The calibration of raw scores f4 [n] in [0, 1], of both classes, against what they turned out to be.
 
     Centred isotonic regression: each level of the isotonic fit stands at the mean of the raw scores it
     holds, and the map is linear between, so that scores on one level keep their order (Oron and Flournoy,
@@ -34,6 +34,7 @@ def calibrate(
             values[k] = np.average(values[k : k + 2], weights=weight[k : k + 2])
         weight[k] += weight[k + 1]
         centre, level, weight = (np.delete(values, k + 1) for values in (centre, level, weight))
-    level = np.maximum.accumulate((level * weight + rate) / (weight + 1))
+    level, first = np.unique(np.maximum.accumulate((level * weight + rate) / (weight + 1)), return_index=True)
+    centre = centre[first]
     inner = (centre > 0) & (centre < 1)
     return Calibration([0.0, *centre[inner].tolist(), 1.0], [0.0, *level[inner].tolist(), 1.0])

@@ -24,6 +24,7 @@ COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "==": operator.eq,
 }
 NEVER: Final = np.iinfo(np.int64).max
+LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 class RuleRefusedError(Exception):
@@ -69,7 +70,7 @@ class Ruleset:
         """
         if rule.feature not in FEATURE_NAMES:
             raise RuleRefusedError(f"rule {rule.rule_id}: unknown feature {rule.feature!r}")
-        if not abs(rule.value) <= np.finfo(np.float32).max:
+        if not abs(rule.value) <= LARGEST:
             raise RuleRefusedError(f"rule {rule.rule_id}: value {rule.value} is not a finite float32")
         known = self._rules.get(rule.rule_id)
         if known is not None and rule.version <= known.version:

@@ -61,9 +61,9 @@ class TrainingOptions(NamedTuple):
 
     seed: int = 1
     label_delay_days: float = 7.0
-    rounds: int = 120
+    rounds: int = 80
     leaves: int = 12
-    learning_rate: float = 0.1
+    learning_rate: float = 0.14
     threads: int = 2
     blanked_users: float = 0.3
     review_fpr: float = 0.005

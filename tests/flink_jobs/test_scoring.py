@@ -96,7 +96,7 @@ def test_features_survive_a_savepoint_and_a_rescale(cluster: Cluster, prefix: st
 
 
 def test_bad_input_becomes_a_dead_letter_and_the_job_goes_on(cluster: Cluster, prefix: str) -> None:
-    job = cluster.submit(prefix)
+    job = cluster.submit(prefix, "--max-future-s", "3600")
     topic = f"{prefix}transactions"
     cluster.produce(topic, [(bad.key, bad.value) for bad in BAD_INPUTS])
     good = Transaction("good-1", "user-good", int(time.time() * 1000), 12.5)

@@ -1,9 +1,12 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightgbm as lgb
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from events.control import Thresholds
 from models.artefact import (
@@ -22,18 +25,18 @@ SHIPPED = Path(__file__).parents[2] / "models" / "artefacts" / "first"
 
 
 @pytest.fixture(scope="session")
-def shipped():
+def shipped() -> Path:
     """Folder of the artefact that ships with the project."""
     return SHIPPED
 
 
 @pytest.fixture(scope="session")
-def booster():
+def booster() -> lgb.Booster:
     """Trees over random features; the even columns hold NaN, the odd ones never did."""
     rng = np.random.default_rng(3)
     features = rng.normal(0, 100, (4000, N_FEATURES)).astype(np.float32)
     fraud = features[:, 0] + features[:, 1] - features[:, 3] > 150
-    hidden = rng.random(features.shape) < 0.2
+    hidden: NDArray[np.bool_] = np.less(rng.random(features.shape), 0.2)
     hidden[:, 1::2] = False
     features[hidden] = np.nan
     data = lgb.Dataset(features, fraud, feature_name=list(FEATURE_NAMES))
@@ -41,12 +44,12 @@ def booster():
 
 
 @pytest.fixture(scope="session")
-def onnx(booster):
+def onnx(booster: lgb.Booster) -> bytes:
     return to_onnx(booster)
 
 
 @pytest.fixture
-def manifest(onnx):
+def manifest(onnx: bytes) -> Manifest:
     return Manifest(
         model_version="gbt-test",
         contract_version=CONTRACT_VERSION,
@@ -63,7 +66,7 @@ def manifest(onnx):
 
 
 @pytest.fixture
-def artefact(tmp_path, manifest, onnx):
+def artefact(tmp_path: Path, manifest: Manifest, onnx: bytes) -> Path:
     """Folder of a good artefact, free to be spoilt."""
     folder = tmp_path / "artefact"
     write_artefact(folder, manifest, {MODEL_FILE: onnx})
@@ -71,10 +74,10 @@ def artefact(tmp_path, manifest, onnx):
 
 
 @pytest.fixture
-def written(tmp_path, manifest):
+def written(tmp_path: Path, manifest: Manifest) -> Callable[..., Path]:
     """Writes an artefact around any bytes that shall pass for a model, with any change to its manifest."""
 
-    def write(model, **changes):
+    def write(model: bytes, **changes: Any) -> Path:
         folder = tmp_path / "written"
         changed = msgspec.structs.replace(manifest, files={MODEL_FILE: sha256(model)}, **changes)
         write_artefact(folder, changed, {MODEL_FILE: model})

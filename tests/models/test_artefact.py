@@ -1,5 +1,8 @@
 import json
+from collections.abc import Callable
 from datetime import date
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,6 +15,7 @@ from models.artefact import (
     MAX_MANIFEST_BYTES,
     MODEL_FILE,
     Calibration,
+    Manifest,
     ModelRefusedError,
     load_model,
     probe_batch,
@@ -22,14 +26,21 @@ from models.model import INPUT, OUTPUT
 from state.contract import N_FEATURES
 
 
-def edited(folder, **changes):
+def edited(folder: Path, **changes: Any) -> None:
     """Change fields of a manifest without a care for whether it stays valid."""
     path = folder / MANIFEST_FILE
     content = {**json.loads(path.read_bytes()), **changes}
     path.write_text(json.dumps(content))
 
 
-def constant_model(value, *, columns=1, features=N_FEATURES, input_name=INPUT, output_name=OUTPUT):
+def constant_model(
+    value: float,
+    *,
+    columns: int = 1,
+    features: int = N_FEATURES,
+    input_name: str = INPUT,
+    output_name: str = OUTPUT,
+) -> bytes:
     """ONNX that answers the same for every row: one column picked of the input, times 0, plus `value`."""
     nodes = [
         helper.make_node("IsNaN", [input_name], ["nan"]),
@@ -49,10 +60,11 @@ def constant_model(value, *, columns=1, features=N_FEATURES, input_name=INPUT, o
         tensors,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
-    return model.SerializeToString()
+    data: bytes = model.SerializeToString()
+    return data
 
 
-def test_good_artefact_loads(artefact, manifest):
+def test_good_artefact_loads(artefact: Path, manifest: Manifest) -> None:
     model = load_model(artefact)
     assert model.version == "gbt-test"
     assert model.thresholds == manifest.thresholds
@@ -63,23 +75,23 @@ def test_good_artefact_loads(artefact, manifest):
     assert read_manifest(artefact) == manifest
 
 
-def test_calibration_is_applied(written):
+def test_calibration_is_applied(written: Callable[..., Path]) -> None:
     model = load_model(written(constant_model(0.1)))
     assert model.score(probe_batch()).score == pytest.approx(0.25)  # knots (0, 0), (.2, .5)
 
 
-def test_manifest_missing(artefact):
+def test_manifest_missing(artefact: Path) -> None:
     (artefact / MANIFEST_FILE).unlink()
     with pytest.raises(ModelRefusedError, match=r"manifest\.json is missing"):
         load_model(artefact)
 
 
-def test_folder_missing(tmp_path):
+def test_folder_missing(tmp_path: Path) -> None:
     with pytest.raises(ModelRefusedError, match=r"manifest\.json is missing in .*nowhere"):
         load_model(tmp_path / "nowhere")
 
 
-def test_file_in_place_of_the_folder(artefact):
+def test_file_in_place_of_the_folder(artefact: Path) -> None:
     with pytest.raises(ModelRefusedError, match="cannot be read"):
         load_model(artefact / MODEL_FILE)
 
@@ -96,7 +108,7 @@ def test_file_in_place_of_the_folder(artefact):
     ],
     ids=["empty", "truncated", "array", "utf-8", "nested", "huge"],
 )
-def test_manifest_that_is_none(artefact, content, reason):
+def test_manifest_that_is_none(artefact: Path, content: bytes, reason: str) -> None:
     (artefact / MANIFEST_FILE).write_bytes(content)
     with pytest.raises(ModelRefusedError, match=reason):
         load_model(artefact)
@@ -121,26 +133,28 @@ def test_manifest_that_is_none(artefact, content, reason):
         ({"calibration": {"x": [0, 2], "y": [0, 1]}}, r"\$\.calibration\.x"),
     ],
 )
-def test_manifest_that_does_not_fit(artefact, changes, reason):
+def test_manifest_that_does_not_fit(artefact: Path, changes: dict[str, Any], reason: str) -> None:
     edited(artefact, **changes)
     with pytest.raises(ModelRefusedError, match=reason):
         load_model(artefact)
 
 
-def test_files_outside_the_folder_are_not_read(artefact, manifest):
+def test_files_outside_the_folder_are_not_read(artefact: Path, manifest: Manifest) -> None:
     edited(artefact, files={**manifest.files, "../secret": "0" * 64})
     with pytest.raises(ModelRefusedError, match="not the name of a file beside it"):
         load_model(artefact)
 
 
-def test_listed_file_missing(artefact):
+def test_listed_file_missing(artefact: Path) -> None:
     (artefact / MODEL_FILE).unlink()
     with pytest.raises(ModelRefusedError, match=r"model\.onnx is missing"):
         load_model(artefact)
 
 
-@pytest.mark.parametrize("spoil", [lambda b: b[:-1], lambda b: b[:500], lambda b: b"X" + b[1:], lambda b: b + b"\0"])
-def test_altered_model(artefact, spoil):
+@pytest.mark.parametrize(
+    "spoil", [lambda b: b[:-1], lambda b: b[:500], lambda b: b"X" + b[1:], lambda b: b + b"\0"]
+)
+def test_altered_model(artefact: Path, spoil: Callable[[bytes], bytes]) -> None:
     path = artefact / MODEL_FILE
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(ModelRefusedError, match=r"model\.onnx: SHA-256 is"):
@@ -148,12 +162,12 @@ def test_altered_model(artefact, spoil):
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage", b"\x80\x04K\x01."], ids=["empty", "text", "pickle"])
-def test_model_that_is_no_onnx(written, garbage):
+def test_model_that_is_no_onnx(written: Callable[..., Path], garbage: bytes) -> None:
     with pytest.raises(ModelRefusedError, match=r"model\.onnx does not load|output is not"):
         load_model(written(garbage))
 
 
-def test_truncated_model_under_a_manifest_that_agrees(written, onnx):
+def test_truncated_model_under_a_manifest_that_agrees(written: Callable[..., Path], onnx: bytes) -> None:
     with pytest.raises(ModelRefusedError, match="does not load"):
         load_model(written(onnx[: len(onnx) // 2]))
 
@@ -172,19 +186,23 @@ def test_truncated_model_under_a_manifest_that_agrees(written, onnx):
     ],
     ids=["features", "columns", "input", "output", "nan", "inf", "above", "below"],
 )
-def test_model_that_does_not_answer_probabilities(written, model, reason):
+def test_model_that_does_not_answer_probabilities(
+    written: Callable[..., Path], model: bytes, reason: str
+) -> None:
     onnx_format.checker.check_model(model)
     with pytest.raises(ModelRefusedError, match=reason):
         load_model(written(model))
 
 
-def test_artefact_is_never_overwritten(artefact, manifest, onnx):
+def test_artefact_is_never_overwritten(artefact: Path, manifest: Manifest, onnx: bytes) -> None:
     with pytest.raises(FileExistsError, match="never overwritten"):
         write_artefact(artefact, manifest, {MODEL_FILE: onnx})
     assert load_model(artefact).version == "gbt-test"
 
 
-def test_nothing_is_left_of_an_artefact_that_was_not_written(tmp_path, manifest, onnx):
+def test_nothing_is_left_of_an_artefact_that_was_not_written(
+    tmp_path: Path, manifest: Manifest, onnx: bytes
+) -> None:
     folder = tmp_path / "new"
     with pytest.raises(ValueError, match="does not describe"):
         write_artefact(folder, manifest, {MODEL_FILE: onnx + b" "})
@@ -194,10 +212,10 @@ def test_nothing_is_left_of_an_artefact_that_was_not_written(tmp_path, manifest,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_shipped_artefact_loads(shipped):
+def test_shipped_artefact_loads(shipped: Path) -> None:
     assert load_model(shipped).version == read_manifest(shipped).model_version
 
 
-def test_calibration_checks_itself():
+def test_calibration_checks_itself() -> None:
     with pytest.raises(ValueError, match="ascend"):
         Calibration([0.0, 0.0], [0.0, 1.0])

@@ -1,16 +1,20 @@
+from pathlib import Path
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from events.control import ModelUpdate, Thresholds
 from models import heuristic
 from models.artefact import MODEL_FILE, ModelRefusedError, load_model, probe_batch
-from models.model import Model
+from models.model import Model, Scores
 from models.scorer import Scorer
 from state.contract import N_FEATURES
 
 
-def update(**fields):
+def update(**fields: Any) -> ModelUpdate:
     return ModelUpdate(**fields, issued_at=1_700_000_000_000, issued_by="test")
 
 
@@ -19,7 +23,7 @@ class BrokenModel(Model):
 
     fault: Exception | float | None = None
 
-    def score(self, features):
+    def score(self, features: NDArray[np.float32]) -> Scores:
         if isinstance(self.fault, Exception):
             raise self.fault
         scores = super().score(features)
@@ -29,11 +33,11 @@ class BrokenModel(Model):
 
 
 @pytest.fixture
-def breakable(onnx):
+def breakable(onnx: bytes) -> BrokenModel:
     return BrokenModel("breakable", onnx, ([0, 1], [0, 1]), Thresholds(0.2, 0.8))
 
 
-def test_without_a_model_the_heuristic_decides():
+def test_without_a_model_the_heuristic_decides() -> None:
     features = probe_batch()
     scorer = Scorer(None)
     scores = scorer.score(features)
@@ -43,7 +47,7 @@ def test_without_a_model_the_heuristic_decides():
     assert scorer.failures == 0
 
 
-def test_with_a_model_it_decides(artefact):
+def test_with_a_model_it_decides(artefact: Path) -> None:
     scores = Scorer(load_model(artefact)).score(probe_batch())
     assert not scores.degraded
     assert scores.model_version == "gbt-test"
@@ -51,7 +55,7 @@ def test_with_a_model_it_decides(artefact):
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("out of memory"), float("nan"), float("inf")])
-def test_failure_falls_back_and_recovers(breakable, fault):
+def test_failure_falls_back_and_recovers(breakable: BrokenModel, fault: Exception | float) -> None:
     scorer = Scorer(breakable)
     features = probe_batch()
     good = scorer.score(features)
@@ -67,13 +71,13 @@ def test_failure_falls_back_and_recovers(breakable, fault):
     assert scorer.failures == 2
 
 
-def test_features_of_another_width_degrade_rather_than_raise(breakable):
+def test_features_of_another_width_degrade_rather_than_raise(breakable: BrokenModel) -> None:
     scorer = Scorer(breakable)
     assert scorer.score(np.zeros((3, N_FEATURES + 1), np.float32)).degraded
     assert scorer.failures == 1
 
 
-def test_degraded_scores_are_held_against_the_limits_of_the_heuristic(breakable):
+def test_degraded_scores_are_held_against_the_limits_of_the_heuristic(breakable: BrokenModel) -> None:
     scorer = Scorer(breakable)
     score = np.array([0.15, 0.2, 0.75, 0.8])
     assert scorer.levels(score).tolist() == [0, 1, 1, 2]
@@ -82,14 +86,14 @@ def test_degraded_scores_are_held_against_the_limits_of_the_heuristic(breakable)
     assert Scorer(None).levels(score).tolist() == [1, 1, 2, 2]
 
 
-def test_update_swaps_the_model(artefact):
+def test_update_swaps_the_model(artefact: Path) -> None:
     scorer = Scorer(None)
     scorer.apply(update(slot="model", artefact=str(artefact)))
     assert scorer.score(probe_batch()).model_version == "gbt-test"
     assert scorer.thresholds == Thresholds(0.4, 0.9)
 
 
-def test_refused_update_leaves_everything(artefact, breakable):
+def test_refused_update_leaves_everything(artefact: Path, breakable: BrokenModel) -> None:
     scorer = Scorer(breakable)
     (artefact / MODEL_FILE).write_bytes(b"spoilt")
     before = scorer.score(probe_batch())
@@ -101,7 +105,7 @@ def test_refused_update_leaves_everything(artefact, breakable):
     assert after.score.tolist() == before.score.tolist()
 
 
-def test_thresholds_outlast_the_model_until_cleared(artefact, breakable):
+def test_thresholds_outlast_the_model_until_cleared(artefact: Path, breakable: BrokenModel) -> None:
     scorer = Scorer(breakable)
     scorer.apply(update(slot="thresholds", thresholds=Thresholds(0.5, 0.6)))
     assert scorer.thresholds == Thresholds(0.5, 0.6)
@@ -115,14 +119,12 @@ def test_thresholds_outlast_the_model_until_cleared(artefact, breakable):
         scorer.clear("other")
 
 
-def test_update_names_either_a_model_or_thresholds():
+def test_update_names_either_a_model_or_thresholds() -> None:
     with pytest.raises(msgspec.ValidationError, match="slot model takes an artefact"):
-        msgspec.convert(
-            {"slot": "model", "issued_at": 1_700_000_000_000, "issued_by": "x"}, ModelUpdate
-        )
+        msgspec.convert({"slot": "model", "issued_at": 1_700_000_000_000, "issued_by": "x"}, ModelUpdate)
 
 
-def test_score_of_a_row_does_not_depend_on_its_batch(shipped):
+def test_score_of_a_row_does_not_depend_on_its_batch(shipped: Path) -> None:
     model = load_model(shipped)
     rng = np.random.default_rng(7)
     features = np.concatenate([probe_batch(), rng.lognormal(1, 2, (1936, N_FEATURES)).astype(np.float32)])
@@ -134,7 +136,7 @@ def test_score_of_a_row_does_not_depend_on_its_batch(shipped):
         assert np.concatenate(parts).tobytes() == whole.tobytes(), size
 
 
-def test_empty_batch(artefact):
+def test_empty_batch(artefact: Path) -> None:
     empty = np.empty((0, N_FEATURES), np.float32)
     assert Scorer(load_model(artefact)).score(empty).score.shape == (0,)
     assert Scorer(None).score(empty).score.shape == (0,)

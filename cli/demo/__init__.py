@@ -1,0 +1,1 @@
+"""`fraudstream demo`: simulated traffic through the real scoring job, and how it went."""

@@ -1,0 +1,126 @@
+"""Kafka for the commands: their shared options, sending one record, reading what a topic holds."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated
+
+import typer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from cli.terminal import UserError
+
+TIMEOUT_S = 10.0
+
+Bootstrap = Annotated[
+    str, typer.Option(envvar="FRAUDSTREAM_BOOTSTRAP", help="Kafka bootstrap servers, HOST:PORT,HOST:PORT.")
+]
+TopicPrefix = Annotated[
+    str, typer.Option(envvar="FRAUDSTREAM_TOPIC_PREFIX", help="Put before every topic name.")
+]
+ClientSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kafka-set", help="A librdkafka setting NAME=VALUE, such as security.protocol=SSL; repeatable."
+    ),
+]
+
+LOCAL_BROKER = "127.0.0.1:9092"
+
+
+def client_config(bootstrap: str, settings: list[str] | None) -> dict[str, str]:
+    """Configuration of a librdkafka client. Raises UserError for a setting that is not NAME=VALUE."""
+    config = {"bootstrap.servers": bootstrap, "log_level": "0"}
+    for setting in settings or ():
+        name, equals, value = setting.partition("=")
+        if not (name and equals):
+            raise UserError(f"--kafka-set: {setting!r} is not NAME=VALUE")
+        config[name.strip()] = value.strip()
+    return config
+
+
+def send(config: Mapping[str, str], topic: str, key: str, value: bytes | None) -> str:
+    """Send one record (None is a tombstone) and return where it lies, as TOPIC[PARTITION]@OFFSET.
+
+    Raises UserError where no broker answers, the topic does not exist or the record is not acknowledged
+    within TIMEOUT_S.
+    """
+    failures: list[str] = []
+    places: list[str] = []
+
+    def delivered(error: KafkaError | None, record: Message) -> None:
+        if error is not None:
+            failures.append(error.str())
+        else:
+            places.append(f"{record.topic()}[{record.partition()}]@{record.offset()}")
+
+    try:
+        # The topic must exist: a broker that creates it on being asked would not compact it.
+        producer = Producer({**config, "message.timeout.ms": round(TIMEOUT_S * 1000)})
+        _partitions(producer, config, topic)
+        producer.produce(topic, value, key, on_delivery=delivered)
+        producer.flush(TIMEOUT_S + 1)
+    except KafkaException as error:
+        raise UserError(f"Kafka: {_reason(error)}") from error
+    if not places:
+        raise UserError(f"the record was not acknowledged: {', '.join(failures) or 'no answer'}")
+    return places[0]
+
+
+def stored(config: Mapping[str, str], topic: str, newest: int | None) -> Iterator[tuple[int, bytes]]:
+    """Broker time (ms since the epoch) and value of what the topic holds now, by partition.
+
+    With `newest` only that many at the end of each partition. Raises UserError where no broker answers or
+    the topic does not exist.
+    """
+    settings: dict[str, str | int | bool] = {
+        **config,
+        "group.id": "fraudstream-cli",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+    }
+    try:
+        consumer = Consumer(settings)
+        try:
+            for partition in _partitions(consumer, config, topic):
+                yield from _stored(consumer, TopicPartition(topic, partition), newest)
+        finally:
+            consumer.close()
+    except KafkaException as error:
+        raise UserError(f"Kafka: {_reason(error)}") from error
+
+
+def _stored(consumer: Consumer, place: TopicPartition, newest: int | None) -> Iterator[tuple[int, bytes]]:
+    first, end = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
+    start = first if newest is None else max(first, end - newest)
+    if start >= end:
+        return
+    consumer.assign([TopicPartition(place.topic, place.partition, start)])
+    while True:
+        messages = consumer.consume(10_000, timeout=1.0)
+        for message in messages:
+            if (error := message.error()) is not None:
+                raise KafkaException(error)
+            if (message.offset() or 0) < end and (value := message.value()):
+                yield message.timestamp()[1], value
+        # The last offsets of a partition may be empty, as markers of transactions are: ask for the position.
+        (reached,) = consumer.position([place])
+        if reached.offset >= end:
+            return
+
+
+def _partitions(client: Consumer | Producer, config: Mapping[str, str], topic: str) -> list[int]:
+    try:
+        topics = client.list_topics(timeout=TIMEOUT_S).topics
+    except KafkaException as error:
+        raise UserError(
+            f"no Kafka broker answers at {config['bootstrap.servers']}: {_reason(error)}"
+        ) from error
+    if topic not in topics:
+        raise UserError(
+            f"no such topic at {config['bootstrap.servers']}: {topic}; `fraudstream topics` creates it"
+        )
+    return sorted(topics[topic].partitions)
+
+
+def _reason(error: KafkaException) -> str:
+    cause = error.args[0]
+    return cause.str() if isinstance(cause, KafkaError) else str(cause)
