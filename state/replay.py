@@ -59,9 +59,8 @@ def replay(
 
     done = 0
     if known is not None:
-        cuts, firsts = np.unique(known.before, return_index=True)
-        ends = np.append(firsts[1:], len(known.before))
-        for cut, first, end in zip(cuts.tolist(), firsts.tolist(), ends.tolist(), strict=True):
+        cuts, firsts, counts = np.unique(known.before, return_index=True, return_counts=True)
+        for cut, first, end in zip(cuts.tolist(), firsts.tolist(), (firsts + counts).tolist(), strict=True):
             run(done, cut)
             done = cut
             label_user(users, known.user[first:end], known.labels[first:end])

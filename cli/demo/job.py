@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,42 +25,57 @@ class Run(NamedTuple):
     ended: float
 
 
-def run_scoring(
-    source: Path, results: Path, model: str, log: Path, numba_cache: Path, progress: Callable[[int], None]
-) -> Run:
-    """Run the job over a file and return when it has ended; `progress` is told how many decisions there are.
+@dataclass(frozen=True)
+class Job:
+    """What the job is started with; `cache` keeps numba's compiled kernels from one run to the next."""
 
-    Raises UserError with the end of its log where it fails. However this function is left, the job ends
-    with it.
-    """
-    if not shutil.which("java") and not os.environ.get("JAVA_HOME"):
-        raise UserError("java is not on the PATH: install a Java 17 runtime (Debian: openjdk-17-jre-headless)")
-    # Options of another job in the environment are not meant for this one.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("FRAUDSTREAM_")} | {
+    source: Path
+    results: Path
+    model: str
+    log: Path
+    cache: Path
+
+    def run(self, progress: Callable[[int], None]) -> Run:
+        """Run the job and return when it has ended; `progress` is told how many decisions there are.
+
+        Raises UserError with the end of its log where it fails. However this method is left, the job ends
+        with it.
+        """
+        if not shutil.which("java") and not os.environ.get("JAVA_HOME"):
+            raise UserError("java is not on the PATH: install Java 17 (Debian: openjdk-17-jre-headless)")
+        counter = LineCounter(self.results / "decisions")
+        started = time.time()
+        with self.log.open("wb") as output:
+            job = subprocess.Popen(
+                self._command(),
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+            try:
+                while job.poll() is None:
+                    time.sleep(POLL_S)
+                    progress(counter.count())
+            finally:
+                _end(job)
+        if job.returncode != 0:
+            said = self.log.read_text(errors="replace").strip().splitlines()[-LOG_LINES:]
+            raise UserError("\n".join([f"the scoring job failed; the end of {self.log}:", *said]))
+        progress(counter.count())
+        return Run(started, time.time())
+
+    def _command(self) -> list[str]:
+        options = {"--input": self.source, "--output": self.results, "--model": self.model}
+        return [sys.executable, str(_script()), *(str(part) for pair in options.items() for part in pair)]
+
+    def _environment(self) -> dict[str, str]:
+        # Options of another job in the environment are not meant for this one.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("FRAUDSTREAM_")}
         # One thread each: the stages share the cores already.
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "NUMBA_NUM_THREADS": "1",
-        "NUMBA_CACHE_DIR": str(numba_cache),
-    }
-    command = [sys.executable, str(_script()), "--input", str(source), "--output", str(results), "--model", model]
-    counter = LineCounter(results / "decisions")
-    started = time.time()
-    with log.open("wb") as output:
-        job = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-        try:
-            while job.poll() is None:
-                time.sleep(POLL_S)
-                progress(counter.count())
-        finally:
-            _end(job)
-    if job.returncode != 0:
-        said = log.read_text(errors="replace").strip().splitlines()[-LOG_LINES:]
-        raise UserError("\n".join([f"the scoring job failed; the end of {log}:", *said]))
-    progress(counter.count())
-    return Run(started, time.time())
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+        return inherited | threads | {"NUMBA_CACHE_DIR": str(self.cache)}
 
 
 class LineCounter:

@@ -30,7 +30,9 @@ GAPS_MS = st.one_of(
 )
 LATENESS_MS = st.one_of(*(st.just(0),) * 6, st.integers(1, HOUR_MS), st.integers(HOUR_MS, 70 * DAY_MS))
 # Whole 128ths are the same number in double and in single precision, so equality means the same in both.
-AMOUNTS = st.one_of(st.sampled_from([0.0, 10.0, 50.0, 1e10]), st.integers(0, 1_000_000).map(lambda n: n / 128))
+AMOUNTS = st.one_of(
+    st.sampled_from([0.0, 10.0, 50.0, 1e10]), st.integers(0, 1_000_000).map(lambda n: n / 128)
+)
 DEGREES = st.integers(-90 * 8, 90 * 8).map(lambda n: n / 8)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "terminal_id": st.sampled_from(["t1", "t2", "t3", None]),
@@ -57,7 +59,11 @@ class History(NamedTuple):
 def histories(draw: st.DrawFn, max_size: int = 40, *, labelled: bool = True, late: bool = True) -> History:
     """A few users at a few terminals: bursts, pauses, late arrivals, repeats, conflicts, labels."""
     event = st.tuples(
-        GAPS_MS, LATENESS_MS if late else st.just(0), AMOUNTS, st.sampled_from("aab"), st.fixed_dictionaries(FIELDS)
+        GAPS_MS,
+        LATENESS_MS if late else st.just(0),
+        AMOUNTS,
+        st.sampled_from("aab"),
+        st.fixed_dictionaries(FIELDS),
     )
     now = START_MS
     transactions: list[Transaction] = []

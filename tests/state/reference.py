@@ -132,7 +132,12 @@ def _against(amount: float, history: Sequence[float]) -> tuple[float, float, flo
     """Mean, deviation, ratio and z of an amount against earlier ones."""
     mean = statistics.fmean(history) if history else NAN
     deviation = statistics.stdev(history) if len(history) > 1 else NAN
-    return mean, deviation, amount / mean if mean > 0 else NAN, (amount - mean) / deviation if deviation > 0 else NAN
+    return (
+        mean,
+        deviation,
+        amount / mean if mean > 0 else NAN,
+        (amount - mean) / deviation if deviation > 0 else NAN,
+    )
 
 
 def _amount(t: Transaction, own: Sequence[Transaction]) -> dict[str, float]:

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from events.transaction import Transaction
 from events.types import EARLIEST_MS, LATEST_MS
 from state.contract import FEATURE_NAMES, N_USER
-from state.layout import SEEN, USER_LAYOUT, USER_PROFILE
-from state.user_kernel import Status, label_user, user_kernel
+from state.layout import SEEN, USER_PROFILE
+from state.user_kernel import Status, user_kernel
 from tests.state.histories import (
     DAY_MS,
     HOUR_MS,
@@ -26,7 +25,7 @@ from tests.state.histories import (
     replayed,
     steady,
 )
-from tests.state.reference import KnownLabel, majority
+from tests.state.reference import majority
 
 COUNTS = [FEATURE_NAMES.index(f"user_count_{w}") for w in ("1m", "5m", "30m", "1h", "24h", "7d", "30d")]
 LENGTHS_MS = np.array([MINUTE_MS, 5 * MINUTE_MS, 30 * MINUTE_MS, HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS])
@@ -36,7 +35,11 @@ def every(minutes: float, count: int, **fields: list[Any]) -> list[Transaction]:
     """Transactions of one user at a steady pace, with the fields given value by value."""
     return [
         Transaction(
-            f"id{k}", "u", START_MS + round(k * minutes * MINUTE_MS), 1.0, **{n: v[k] for n, v in fields.items()}
+            f"id{k}",
+            "u",
+            START_MS + round(k * minutes * MINUTE_MS),
+            1.0,
+            **{n: v[k] for n, v in fields.items()},
         )
         for k in range(count)
     ]
@@ -49,7 +52,11 @@ def feature(transactions: list[Transaction], name: str) -> list[float]:
 
 def test_windows_are_off_by_at_most_one_bucket() -> None:
     rng = np.random.default_rng(5)
-    gaps = rng.choice([100, 2_000, 30_000, 10 * MINUTE_MS, 6 * HOUR_MS, 3 * DAY_MS], 1500, p=[0.3, 0.3, 0.2, 0.1, 0.07, 0.03])
+    gaps = rng.choice(
+        [100, 2_000, 30_000, 10 * MINUTE_MS, 6 * HOUR_MS, 3 * DAY_MS],
+        1500,
+        p=[0.3, 0.3, 0.2, 0.1, 0.07, 0.03],
+    )
     times = START_MS + np.cumsum(rng.integers(0, gaps))
     counts = replayed(History([Transaction(f"id{k}", "u", int(t), 1.0) for k, t in enumerate(times)], []))
     position = np.arange(len(times))
@@ -121,15 +128,26 @@ def test_as_many_ids_are_remembered_as_the_profile_says() -> None:
 
 @pytest.mark.parametrize(
     ("behind_ms", "expected"),
-    [(0, Status.FOLDED), (30 * DAY_MS - 1, Status.FOLDED), (30 * DAY_MS, Status.LATE), (20 * 365 * DAY_MS, Status.LATE)],
+    [
+        (0, Status.FOLDED),
+        (30 * DAY_MS - 1, Status.FOLDED),
+        (30 * DAY_MS, Status.LATE),
+        (20 * 365 * DAY_MS, Status.LATE),
+    ],
 )
 def test_only_what_is_older_than_the_longest_window_is_late(behind_ms: int, expected: Status) -> None:
     first = Transaction("first", "u", START_MS, 1.0)
-    assert replayed(History([first, Transaction("second", "u", START_MS - behind_ms, 1.0)], [])).status[1] == expected
+    assert (
+        replayed(History([first, Transaction("second", "u", START_MS - behind_ms, 1.0)], [])).status[1]
+        == expected
+    )
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(histories(labelled=False, late=False), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**10)), max_size=6))
+@given(
+    histories(labelled=False, late=False),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**10)), max_size=6),
+)
 def test_late_transactions_disturb_no_later_feature(history: History, late: list[tuple[int, int]]) -> None:
     transactions = list(history.transactions)
     is_late = [False] * len(transactions)
@@ -174,7 +192,9 @@ def test_histories_do_not_depend_on_the_order_of_arrival_within_the_longest_wind
         )
         for k in range(60)
     ]  # fmt: skip
-    final = Transaction("final", "u", START_MS + 29 * DAY_MS, 5.0, "t3", country="NO", device_id="d9", receiver_id="r3")
+    final = Transaction(
+        "final", "u", START_MS + 29 * DAY_MS, 5.0, "t3", country="NO", device_id="d9", receiver_id="r3"
+    )
     names = (
         "user_amount_mean", "user_amount_deviation", "user_amount_z", "new_device", "device_count", "new_terminal",
         "terminal_frequency", "new_country", "foreign", "new_receiver", "receivers_24h", "seconds_since_last",
@@ -188,7 +208,9 @@ def test_histories_do_not_depend_on_the_order_of_arrival_within_the_longest_wind
     np.testing.assert_allclose(one, other, rtol=2e-6)
 
 
-@pytest.mark.parametrize(("field", "known", "new"), [("device_id", 8, "new_device"), ("country", 8, "new_country")])
+@pytest.mark.parametrize(
+    ("field", "known", "new"), [("device_id", 8, "new_device"), ("country", 8, "new_country")]
+)
 def test_what_is_in_daily_use_is_not_displaced_by_what_came_once(field: str, known: int, new: str) -> None:
     others = [chr(65 + k) * 2 for k in range(3 * known)]
     values = [value for other in others for value in ("ZZ", other)]
@@ -208,7 +230,9 @@ def test_the_last_ones_are_known_and_those_before_are_forgotten(field: str, know
 
 
 def test_device_count_goes_on_where_the_known_devices_are_full() -> None:
-    assert feature(every(60, 30, device_id=[f"d{k}" for k in range(30)]), "device_count") == list(range(1, 31))
+    assert feature(every(60, 30, device_id=[f"d{k}" for k in range(30)]), "device_count") == list(
+        range(1, 31)
+    )
 
 
 def test_the_terminals_used_most_stay_known() -> None:
@@ -238,9 +262,7 @@ def test_receivers_are_counted_up_to_sixteen_and_for_a_day() -> None:
 
 def test_prices_in_cents_agree_to_single_precision() -> None:
     amounts = [9.99, 9.99, 10.01, 1234.56, 0.01, 9.99]
-    transactions = [
-        Transaction(f"id{k}", "u", START_MS + k, amount) for k, amount in enumerate(amounts)
-    ]
+    transactions = [Transaction(f"id{k}", "u", START_MS + k, amount) for k, amount in enumerate(amounts)]
     result = replayed(History(transactions, []))
     row = dict(zip(FEATURE_NAMES, result.features[-1].tolist(), strict=True))
     assert row["duplicate_amount"] == 2
@@ -255,27 +277,6 @@ def test_equal_amounts_have_no_deviation_to_divide_by() -> None:
     for name in ("user_amount_z", "recent_amount_z"):
         assert np.isnan(feature(transactions, name)).all()
     assert feature(transactions, "recent_amount_deviation")[2:] == [0.0] * 28
-
-
-def fraud_labels(times: list[int], user: str = "u") -> NDArray[np.void]:
-    from state.layout import LABEL
-
-    labels = np.zeros(len(times), LABEL)
-    labels["time"] = times
-    labels["id"] = np.random.default_rng(len(user)).integers(1, 2**63, len(times))
-    labels["is_fraud"] = True
-    return labels
-
-
-def test_a_user_who_was_labelled_before_the_first_transaction_starts_clean() -> None:
-    profiles = np.zeros(1, USER_PROFILE)
-    label_user(profiles, np.zeros(1, np.int64), fraud_labels([START_MS - 2 * DAY_MS]))
-    assert profiles["version"][0] == USER_LAYOUT
-    out, status = np.empty((1, N_USER), np.float32), np.empty(1, np.uint8)
-    user_kernel(profiles, np.zeros(1, np.int64), arrays(every(1, 1)), out, status)
-    row = dict(zip(FEATURE_NAMES, out[0].tolist(), strict=False))
-    assert (status[0], row["user_count_30d"], row["user_frauds"], row["days_since_user_fraud"]) == (0, 1, 1, 2)
-    assert np.isnan(row["seconds_since_last"])
 
 
 def test_jumps_over_the_whole_range_of_times_are_as_fast_as_any() -> None:
@@ -308,17 +309,3 @@ def test_after_a_jump_back_the_windows_are_those_of_before() -> None:
     assert result.status.tolist() == [0, 0, 0, 0, Status.LATE]
     assert np.isnan(result.features[-1, COUNTS]).all()
     assert result.features[-1, FEATURE_NAMES.index("user_amount_mean")] == 1.0
-
-
-def test_known_frauds_follow_the_labels() -> None:
-    transactions = every(24 * 60, 4)
-    from tests.state.histories import label
-
-    labels = [
-        KnownLabel(1, label(transactions[0], True)),
-        KnownLabel(2, label(transactions[1], True)),
-        KnownLabel(3, label(transactions[1], False)),
-    ]
-    features = replayed(History(transactions, labels)).features
-    assert features[:, FEATURE_NAMES.index("user_frauds")].tolist() == [0, 1, 2, 1]
-    np.testing.assert_array_equal(features[:, FEATURE_NAMES.index("days_since_user_fraud")], [np.nan, 1, 1, 3])
