@@ -93,11 +93,12 @@ test-slow: $(READY) ## Run the tests that take minutes each
 .PHONY: lint
 lint: $(READY) ## Check style, types, import directions and generated files
 	failed=0
-	for check in 'ruff check' 'ruff format --check' mypy lint-imports 'fraudstream events check'; do
-	  echo "== $$check"
-	  case "$$check" in ruff*|mypy) where=. ;; *) where= ;; esac
-	  $(BIN)/$$check $$where || failed=1
-	done
+	check() { echo "== $$*"; "$(BIN)/$$@" || failed=1; }
+	check ruff check .
+	check ruff format --check .
+	check mypy --explicit-package-bases .
+	check lint-imports --no-logo --no-cache
+	check fraudstream events check
 	exit $$failed
 
 .PHONY: bench
@@ -106,5 +107,5 @@ bench: $(READY) ## Measure speed, latency and memory
 
 .PHONY: clean
 clean: ## Remove caches, build output and the demo's results; not .venv, not the stack's data
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .run/demo
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .run/demo
 	find . -path ./$(VENV) -prune -o -path ./.run -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

@@ -1,9 +1,12 @@
 """A generator and a consumer for measurements: paced transactions in, latency of the decisions out."""
 
+import gc
 import multiprocessing
 import time
 from collections.abc import Sequence
+from datetime import date
 from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 from typing import NamedTuple
 
 import msgspec
@@ -11,7 +14,12 @@ import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 from numpy.typing import NDArray
 
+from simulator.columns import encode_transactions
+from simulator.config import SimulationConfig
+from simulator.simulation import simulate_days
+
 SLICE_S = 0.002
+RECORDED = 600_000  # distinct transactions of a run; a longer one repeats them with later times and new ids
 SAMPLE_EVERY = 4  # decisions whose latency is read, 1 in so many; all are counted
 
 
@@ -27,52 +35,70 @@ class Measured(NamedTuple):
     second_half_median_ms: float
 
 
-class _Timed(msgspec.Struct, gc=False):
+class _Sent(msgspec.Struct, gc=False):
+    transaction_id: str
+    user_id: str
     event_time: int
 
 
-def templates(users: int, terminals: int, count: int, seed: int = 7) -> list[tuple[bytes, bytes]]:
-    """Key and the part of the JSON behind id and time, for `count` transactions drawn from a population."""
-    rng = np.random.default_rng(seed)
-    user = rng.integers(0, users, count)
-    terminal = rng.zipf(1.3, count) % terminals
-    amount = np.round(rng.gamma(2.0, 25.0, count), 2)
-    country = np.array(["DE", "FR", "NL", "ES"])[rng.choice(4, count, p=[0.9, 0.05, 0.03, 0.02])]
-    return [
-        (
-            b"user-%d" % u,
-            b',"user_id":"user-%d","amount":%.2f,"terminal_id":"terminal-%d","currency":"EUR",'
-            b'"merchant_category":"grocery","transaction_type":"purchase","channel":"pos","country":"%b",'
-            b'"latitude":%.4f,"longitude":%.4f,"device_id":"device-%d","ip":"10.%d.%d.7","card_present":true}'
-            % (u, a, t, c.encode(), 50 + t % 100 / 100, 8 + t % 70 / 100, u * 2 + t % 2, t % 250, u % 250),
-        )
-        for u, t, a, c in zip(user.tolist(), terminal.tolist(), amount.tolist(), country.tolist(), strict=True)
-    ]
+_DECODE = msgspec.json.Decoder(_Sent).decode
 
 
-def generate(bootstrap: str, rate: int, seconds: float, users: int, terminals: int, sent: "Synchronized[int]") -> None:
-    """Send `rate` transactions a second for `seconds`, event time now."""
+class Recorded(NamedTuple):
+    """One simulated transaction, encoded but for its ids."""
+
+    user: bytes
+    event_time: int
+    rest: bytes
+
+
+def record(users: int, count: int, seed: int = 7) -> list[Recorded]:
+    """The first `count` transactions of a simulated world, so that behaviour and anomalies are as in life."""
+    config = SimulationConfig(users=users, terminals=users // 4, days=400, seed=seed, start=date(2020, 1, 1))
+    recorded: list[Recorded] = []
+    for day in simulate_days(config):
+        for value in encode_transactions(day.transactions):
+            seen = _DECODE(value)
+            # The wire form begins {"transaction_id":"...","user_id":"...","event_time":..., - the rest is kept.
+            rest = value.split(b'"event_time":%d' % seen.event_time, 1)[1]
+            recorded.append(Recorded(seen.user_id.encode(), seen.event_time, rest))
+        if len(recorded) >= count:
+            return recorded[:count]
+    raise AssertionError("400 days are not enough")
+
+
+def generate(
+    bootstrap: str, topic: str, rate: int, seconds: float, users: int, ready: Event, sent: "Synchronized[int]"
+) -> None:
+    """Send `rate` transactions a second for `seconds`; the id tells the wall clock (ms) of sending."""
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
-            "linger.ms": 1,
-            "batch.num.messages": 1000,
+            "linger.ms": 2,
+            "batch.num.messages": 2000,
             "queue.buffering.max.messages": 1_000_000,
             "acks": 1,
         }
     )
-    bodies = templates(users, terminals, 100_000)
-    run = int(time.time() * 1000)
+    records = record(users, min(int(rate * seconds), RECORDED))
+    span = records[-1].event_time - records[0].event_time + 1
+    run = int(time.time()) % 1_000_000
+    gc.freeze()
+    ready.set()
     start = time.perf_counter()
     n = 0
     while (elapsed := time.perf_counter() - start) < seconds:
         due = int(elapsed * rate)
         now = int(time.time() * 1000)
         while n < due:
-            key, rest = bodies[n % len(bodies)]
-            value = b'{"transaction_id":"b%d-%d","event_time":%d%b' % (run, n, now, rest)
+            again, at = divmod(n, len(records))
+            user, event_time, rest = records[at]
+            key = b"%d-%b" % (run, user)
+            value = b'{"transaction_id":"%d-%d-%d","user_id":"%b","event_time":%d%b' % (
+                now, run, n, key, event_time + again * span, rest,
+            )  # fmt: skip
             try:
-                producer.produce("transactions", value, key)
+                producer.produce(topic, value, key)
             except BufferError:
                 producer.poll(0.01)
                 continue
@@ -84,28 +110,34 @@ def generate(bootstrap: str, rate: int, seconds: float, users: int, terminals: i
     sent.value = n
 
 
-def measure(bootstrap: str, rate: int, seconds: float, warm_up: float, users: int, terminals: int) -> Measured:
-    """Latency of a running job at a rate: from the event time to the consumer's receipt of the decision."""
+def measure(
+    bootstrap: str, rate: int, seconds: float, warm_up: float, users: int = 20_000, prefix: str = ""
+) -> Measured:
+    """Latency of a running job at a rate: from sending a transaction to receiving its decision."""
+    decided = f"{prefix}decisions"
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
             "group.id": "benchmark",
             "enable.auto.commit": False,
             "fetch.wait.max.ms": 5,
+            "fetch.min.bytes": 16384,
             "queued.max.messages.kbytes": 262_144,
         }
     )
-    partitions = consumer.list_topics("decisions").topics["decisions"].partitions
-    ends = [consumer.get_watermark_offsets(TopicPartition("decisions", p))[1] for p in partitions]
-    consumer.assign([TopicPartition("decisions", p, end) for p, end in zip(partitions, ends, strict=True)])
+    partitions = consumer.list_topics(decided).topics[decided].partitions
+    ends = [consumer.get_watermark_offsets(TopicPartition(decided, p))[1] for p in partitions]
+    consumer.assign([TopicPartition(decided, p, end) for p, end in zip(partitions, ends, strict=True)])
     consumer.consume(1, timeout=0.5)
 
+    ready = multiprocessing.Event()
     sent: Synchronized[int] = multiprocessing.Value("q", 0)  # type: ignore[assignment]
     process = multiprocessing.get_context("fork").Process(
-        target=generate, args=(bootstrap, rate, warm_up + seconds, users, terminals, sent)
+        target=generate,
+        args=(bootstrap, f"{prefix}transactions", rate, warm_up + seconds, users, ready, sent),
     )
     process.start()
-    decode = msgspec.json.Decoder(_Timed).decode
+    ready.wait()
     begun = time.time()
     received, idle_since = 0, time.time()
     stamps: list[tuple[float, int]] = []
@@ -116,7 +148,7 @@ def measure(bootstrap: str, rate: int, seconds: float, warm_up: float, users: in
         now = time.time()
         if messages:
             for k in range(received % SAMPLE_EVERY, len(messages), SAMPLE_EVERY):
-                stamps.append((now, decode(messages[k].value() or b"").event_time))
+                stamps.append((now, int(_DECODE(messages[k].value() or b"").transaction_id.partition("-")[0])))
             received += len(messages)
             last = idle_since = now
         if not process.is_alive():
@@ -146,7 +178,7 @@ def summary(rate: int, measured: Measured) -> str:
 def main(arguments: Sequence[str]) -> None:
     """RATE SECONDS WARM_UP"""
     rate, seconds, warm_up = int(arguments[0]), float(arguments[1]), float(arguments[2])
-    print(summary(rate, measure("127.0.0.1:9092", rate, seconds, warm_up, 20_000, 5_000)), flush=True)
+    print(summary(rate, measure("127.0.0.1:9092", rate, seconds, warm_up)), flush=True)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,5 @@ class LazyCommand(TyperCommand):
     def _load(self) -> Any:
         module, _, name = self._target.partition(":")
         loaded = typer.main.get_command(import_module(module).app)
-        if not name:
-            return loaded
-        if not isinstance(loaded, TyperGroup):
-            raise TypeError(f"{module}.app has a single command")
-        return loaded.commands[name]
+        # typer makes no group of an app with a single command.
+        return loaded.commands[name] if name and isinstance(loaded, TyperGroup) else loaded

@@ -18,11 +18,16 @@ def topics(
     topic_prefix: kafka.TopicPrefix = "",
     partitions: Annotated[int, typer.Option(min=1, help="Of the topics that are not compacted.")] = 4,
     replication_factor: Annotated[int, typer.Option(min=1, help="Copies of every partition.")] = 1,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the broker.")] = 15.0,
 ) -> None:
     """Create the Kafka topics that do not exist yet; those that do are left as they are."""
     try:
         created = ensure_topics(
-            bootstrap, partitions=partitions, replication_factor=replication_factor, prefix=topic_prefix
+            bootstrap,
+            partitions=partitions,
+            replication_factor=replication_factor,
+            prefix=topic_prefix,
+            timeout=timeout,
         )
     except StackError as error:
         raise UserError(str(error)) from error

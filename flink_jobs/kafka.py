@@ -60,7 +60,8 @@ def source(settings: ScoringSettings, tables: StreamTableEnvironment) -> None:
     start = {"earliest": "earliest-offset", "latest": "latest-offset", "group": "group-offsets"}
     values = _reading(settings, ("transactions", "labels"), settings.group) | {
         "properties.auto.offset.reset": "earliest",
-        "properties.fetch.max.wait.ms": "5",
+        "properties.fetch.max.wait.ms": "4",
+        "properties.fetch.min.bytes": "16384",
         "properties.max.poll.records": "2000",
         "scan.startup.mode": start[settings.start],
     }
@@ -83,7 +84,7 @@ def insert(settings: ScoringSettings, tables: StreamTableEnvironment, sink: str,
     keys = sink != "dead_letter"
     values = _connector(settings, settings.topic(sink.replace("_", "-"))) | {
         "sink.delivery-guarantee": "at-least-once",
-        "properties.linger.ms": "1",  # an answer is waited for
+        "properties.linger.ms": "2",  # an answer is waited for
         "properties.max.request.size": str(16 << 20),
         "value.format": "raw",
     }

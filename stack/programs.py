@@ -191,6 +191,7 @@ def flink_configuration(settings: Settings) -> dict[Path, str]:
         conf / "config.yaml": _render(
             FLINK_CONF / "config.yaml",
             python=sys.executable,
+            taskmanager_memory=settings.taskmanager_memory_mb,
             rest_port=settings.flink_port,
             rpc_port=settings.flink_rpc_port,
             metrics_ports=f"{metrics[0]}-{metrics[-1]}",

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     )
     """Jars and the built MongoDB-protocol server; may be shared by several run directories."""
 
+    taskmanager_memory_mb: Annotated[int, Field(ge=1024)] = 1792
+    """Memory of each TaskManager process in MiB; the heap that holds the profiles is about half of it."""
+
     taskmanagers: Annotated[int, Field(ge=1, le=64)] = 3
     """TaskManagers of one slot each: two for the scoring job and a spare that takes over at once."""
 

@@ -145,7 +145,7 @@ USER_FEATURES: tuple[Feature, ...] = (
     Feature("rapid_succession", "0/1", f"the user's latest transaction is at most {RAPID_SUCCESSION_S} s away"),
     Feature("duplicate_amount", "1", f"how many of the user's last {DUPLICATE_LOOKBACK} had this very amount"),
     Feature("new_device", "0/1", "device not among the user's last 8 devices"),
-    Feature("device_count", "1", "devices seen with the user, this one included"),
+    Feature("device_count", "1", "devices seen with the user and this one; a device new again counts again"),
     Feature("new_terminal", "0/1", "terminal not among the 24 that the user uses most"),
     Feature("terminal_frequency", "1", "share of the user's earlier terminal transactions made at this terminal"),
     Feature("new_country", "0/1", "country not among the user's last 8 countries"),

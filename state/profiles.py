@@ -55,12 +55,13 @@ class Arena:
             self._state.put(key, bytes(self._bytes[start : start + size]))
 
     def _admit(self, key: str, batch: dict[str, None]) -> None:
+        size = self._layout.dtype.itemsize
+        data = self._state.get(key)  # reading may raise: before any row changes hands
+        profile = bytes(size) if data is None else self._layout.current(data)
         row = self._vacate(batch)
         self._owner[row] = key
         self._row[key] = row
-        size = self._layout.dtype.itemsize
-        data = self._state.get(key)
-        self._bytes[row * size : (row + 1) * size] = bytes(size) if data is None else self._layout.current(data)
+        self._bytes[row * size : (row + 1) * size] = profile
 
     def _vacate(self, batch: dict[str, None]) -> int:
         """A free row, else the next one round the clock whose owner is not in this batch."""

@@ -120,17 +120,26 @@ def _position(known: Any, value: Any) -> int:
 
 
 @nb.njit(cache=True)
+def _to_front(known: Any, at: int, value: Any) -> None:
+    """Move value, which stands at `at`, to the front; if it is not known yet (-1), the last makes room."""
+    for k in range(at if at >= 0 else len(known) - 1, 0, -1):
+        known[k] = known[k - 1]
+    known[0] = value
+
+
+@nb.njit(cache=True)
 def _device(p: Any, t: Any, o: Any, folds: bool) -> None:
     if t.device == 0:
         o[U.NEW_DEVICE.value] = np.nan
         o[U.DEVICE_COUNT.value] = np.nan
         return
-    new = _position(p.devices, t.device) < 0
-    o[U.NEW_DEVICE.value] = new
-    o[U.DEVICE_COUNT.value] = p.device_count + new
-    if new and folds:
-        p.devices[p.device_count % len(p.devices)] = t.device
-        p.device_count += 1
+    at = _position(p.devices, t.device)
+    o[U.NEW_DEVICE.value] = at < 0
+    o[U.DEVICE_COUNT.value] = p.device_count + (at < 0)
+    if not folds:
+        return
+    _to_front(p.devices, at, t.device)
+    p.device_count += at < 0
 
 
 @nb.njit(cache=True)
@@ -160,16 +169,13 @@ def _country(p: Any, t: Any, o: Any, folds: bool) -> None:
         o[U.COUNTRY_CHANGE.value] = np.nan
         o[U.FOREIGN.value] = np.nan
         return
-    new = _position(p.countries, t.country) < 0
-    o[U.NEW_COUNTRY.value] = new
+    at = _position(p.countries, t.country)
+    o[U.NEW_COUNTRY.value] = at < 0
     o[U.COUNTRY_CHANGE.value] = p.country != t.country if p.country != 0 else np.nan
     o[U.FOREIGN.value] = p.home != t.country if p.home != 0 else np.nan
     if not folds:
         return
-    if new:
-        for k in range(len(p.countries) - 1, 0, -1):
-            p.countries[k] = p.countries[k - 1]
-        p.countries[0] = t.country
+    _to_front(p.countries, at, t.country)
     p.country = t.country
     # Majority vote of Boyer and Moore (1981): the home is what outvotes everything else.
     if p.home == t.country:
@@ -235,7 +241,9 @@ def _receiver(p: Any, t: Any, o: Any, folds: bool) -> None:
     if not folds:
         return
     if at < 0:
-        at = np.argmin(p.receiver_second)  # the one longest unused makes room
+        at = np.argmin(p.receiver_second)  # the one longest unused makes room, unless this is older still
+        if p.receiver_second[at] > second:
+            return
         p.receivers[at] = t.receiver
         p.receiver_second[at] = 0
     p.receiver_second[at] = max(np.int64(p.receiver_second[at]), second)

@@ -40,7 +40,7 @@ def write_traffic(config: SimulationConfig, path: Path, day_done: Callable[[], N
             truth.append(day.transactions[TRUTH])
             if day.day == config.days - 1:
                 spoilt = list(_spoilt(records))
-                repeated = records[::20][:REPEATS]
+                repeated = records[:: max(1, len(records) // REPEATS)][:REPEATS]
                 repeats = len(repeated)
                 records = [*_with_repeats(records, set(repeated)), *spoilt]
             file.writelines(record + b"\n" for record in records)

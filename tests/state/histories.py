@@ -48,6 +48,19 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+class Keyed(dict[str, bytes]):
+    """Keyed state; counts the reads."""
+
+    reads = 0
+
+    def get(self, key: str) -> bytes | None:  # type: ignore[override]
+        self.reads += 1
+        return super().get(key)
+
+    def put(self, key: str, value: bytes) -> None:
+        self[key] = value
+
+
 class History(NamedTuple):
     """Transactions in the order of arrival, and labels in the order in which they become known."""
 

@@ -49,15 +49,13 @@ def reference(
     """What the engine should say of each transaction of a history, in the order of arrival."""
     results: list[Expected] = []
     for i, t in enumerate(history):
-        arrived = [(earlier, results[k].status) for k, earlier in enumerate(history[:i])]
-        scored = [(earlier, status) for earlier, status in arrived if status in ("FOLDED", "LATE")]
-        status = _status(t, [e for e, _ in scored if e.user_id == t.user_id], [
-            e for e, s in scored if e.user_id == t.user_id and s == "FOLDED"
-        ])  # fmt: skip
+        scored = [(e, r.status) for e, r in zip(history, results, strict=False) if r.features]
+        own_scored = [e for e, _ in scored if e.user_id == t.user_id]
+        own = [e for e, status in scored if e.user_id == t.user_id and status == "FOLDED"]
+        status = _status(t, own_scored, own)
         if status in ("REPEAT", "CONFLICT"):
             results.append(Expected(status, {}))
             continue
-        own = [e for e, s in scored if e.user_id == t.user_id and s == "FOLDED"]
         frauds = _frauds([known.label for known in labels if known.before <= i])
         features = (
             _calendar(t)
@@ -264,7 +262,7 @@ def _account(t: Transaction) -> dict[str, float]:
 
 
 def _receiver(t: Transaction, own: Sequence[Transaction]) -> dict[str, float]:
-    """A receiver is known by the latest second at which it was paid; it is in the last 24 h by that second."""
+    """A receiver is known by the latest second at which it was paid; it is in the window by that second."""
     if t.receiver_id is None:
         return dict.fromkeys(("new_receiver", "receivers_24h"), NAN)
     second = _ms(t) // 1000

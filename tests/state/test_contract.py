@@ -27,9 +27,10 @@ from tests.state.histories import DAY_MS, START_MS, History, arrays, replayed
 SENTINEL = np.float32(-12345.678)
 NAMED_OTHERWISE = {
     U.COUNT: "user_count_1m", U.SUM: "user_sum_1m", U.AMOUNT_MEAN: "user_amount_mean",
-    U.AMOUNT_DEVIATION: "user_amount_deviation", U.AMOUNT_RATIO: "user_amount_ratio", U.AMOUNT_Z: "user_amount_z",
-    U.RECENT_MEAN: "recent_amount_mean", U.RECENT_DEVIATION: "recent_amount_deviation",
-    U.RECENT_RATIO: "recent_amount_ratio", U.RECENT_Z: "recent_amount_z", U.DISTANCE: "distance_km",
+    U.AMOUNT_DEVIATION: "user_amount_deviation", U.AMOUNT_RATIO: "user_amount_ratio",
+    U.AMOUNT_Z: "user_amount_z", U.RECENT_MEAN: "recent_amount_mean",
+    U.RECENT_DEVIATION: "recent_amount_deviation", U.RECENT_RATIO: "recent_amount_ratio",
+    U.RECENT_Z: "recent_amount_z", U.DISTANCE: "distance_km",
     U.SPEED: "speed_kmh",
 }  # fmt: skip
 OF_TERMINAL = {

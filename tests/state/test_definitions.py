@@ -12,8 +12,8 @@ from tests.state.histories import DAY_MS, History, histories, replayed, steady
 from tests.state.reference import Expected, reference
 
 APPROXIMATE = (
-    "amount_log", "_sin", "_cos", "_sum_", "_mean", "_deviation", "_ratio", "_z", "seconds_since", "frequency",
-    "_km", "balance_", "days_since", "terminal_users", "risk",
+    "amount_log", "_sin", "_cos", "_sum_", "_mean", "_deviation", "_ratio", "_z", "seconds_since",
+    "frequency", "_km", "balance_", "days_since", "terminal_users", "risk",
 )  # fmt: skip
 EXACT = np.array([not any(part in name for part in APPROXIMATE) for name in FEATURE_NAMES])
 

@@ -1,4 +1,4 @@
-"""The engines against the replay of the whole: whatever the batches, the arena, the restarts and the shards."""
+"""The engines against the replay of the whole: whatever the batches, arena, restarts and shards."""
 
 from collections.abc import Sequence
 
@@ -12,25 +12,12 @@ from state.contract import MAX_RISK_DELAY_MS, N_TERMINAL, N_USER
 from state.engine import TerminalEngine, UserEngine
 from state.layout import LABEL, TRANSACTION
 from state.user_kernel import Status
-from tests.state.histories import DAY_MS, History, arrays, label, replayed, steady
+from tests.state.histories import DAY_MS, History, Keyed, arrays, label, replayed, steady
 from tests.state.reference import KnownLabel
 
 COUNT = 6000
 CAPACITY = 130  # of 150 users; the 110 or so of a batch of 2000 must fit
 DELAY_MS = DAY_MS
-
-
-class Keyed(dict[str, bytes]):
-    """Keyed state; counts the reads."""
-
-    reads = 0
-
-    def get(self, key: str) -> bytes | None:  # type: ignore[override]
-        self.reads += 1
-        return super().get(key)
-
-    def put(self, key: str, value: bytes) -> None:
-        self[key] = value
 
 
 class Whole:
@@ -115,13 +102,13 @@ def test_a_restart_anywhere_changes_nothing(whole: Whole) -> None:
 
 
 def test_two_shards_give_what_one_gives(whole: Whole) -> None:
+    label_free = replayed(History(whole.transactions, []))
     users = [t.user_id for t in whole.transactions]
     shard = np.array([int(user[4:]) % 2 for user in users])
     for number in (0, 1):
         mine = np.flatnonzero(shard == number)
         engine = UserEngine(Keyed(), 200)
         features, status = engine.features([users[k] for k in mine], whole.array[mine])
-        label_free = replayed(History(whole.transactions, []))
         assert features.tobytes() == label_free.features[mine, :N_USER].tobytes()
         assert status.tobytes() == label_free.status[mine].tobytes()
 

@@ -15,7 +15,7 @@ SOURCES = Path(state.__file__).parent
 @pytest.fixture(autouse=True)
 def _keep_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading a copy of the package sets the folder of the whole process: put it back afterwards."""
-    monkeypatch.setattr(numba.config, "CACHE_DIR", numba.config.CACHE_DIR)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", vars(numba.config)["CACHE_DIR"])
 
 
 def folder_of(package: Path) -> Path:
@@ -24,7 +24,7 @@ def folder_of(package: Path) -> Path:
     assert spec is not None
     assert spec.loader is not None
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    return Path(numba.config.CACHE_DIR)
+    return Path(vars(numba.config)["CACHE_DIR"])
 
 
 def copied(to: Path) -> Path:

@@ -53,8 +53,8 @@ def known(
     user_kernel(users.copy(), one, transaction, by_user, np.empty(1, np.uint8))
     terminal_kernel(terminals.copy(), one, transaction, 0, by_terminal)
     features = dict(zip(FEATURE_NAMES, [*by_user[0].tolist(), *by_terminal[0].tolist()], strict=True))
-    struck = int((terminals["fraud_id"] != 0).sum())
-    return {k: v for k, v in features.items() if "fraud" in k or "risk" in k} | {"at_terminal": struck}
+    at_terminal = int((terminals["fraud_id"] != 0).sum())
+    return {k: v for k, v in features.items() if "fraud" in k or "risk" in k} | {"at_terminal": at_terminal}
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
@@ -75,7 +75,7 @@ def test_neither_order_nor_repetition_of_labels_matters(drawn: list[tuple[int, b
 @given(st.lists(st.integers(0, 200), max_size=USER_FRAUDS - 1, unique=True), st.integers(201, 300))
 def test_a_correction_restores_what_was_known_before(frauds: list[int], mistaken: int) -> None:
     profiles = np.zeros(1, USER_PROFILE), np.zeros(1, TERMINAL_PROFILE)
-    before = known(label_rows([(number, True) for number in frauds]), profiles)
+    before = known(label_rows([(0, False), *((number, True) for number in frauds)]), profiles)
     rows_before = tuple(p.tobytes() for p in profiles)
     assert known(label_rows([(mistaken, True)]), profiles) != before
     np.testing.assert_equal(known(label_rows([(mistaken, False)]), profiles), before)

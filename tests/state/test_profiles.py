@@ -6,7 +6,7 @@ import pytest
 from state.layout import TERMINAL_PROFILE, USER_LAYOUT, USER_PROFILE
 from state.migration import USER, UnknownLayoutError
 from state.profiles import Arena
-from tests.state.test_engine import Keyed
+from tests.state.histories import Keyed
 
 
 def profile(count: int) -> bytes:

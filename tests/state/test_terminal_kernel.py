@@ -66,7 +66,7 @@ def test_without_a_terminal_all_features_are_missing_and_no_profile_is_touched()
 
 @pytest.mark.parametrize("delay_days", [0, 1, 7, 30])
 def test_risk_looks_at_the_window_that_ended_one_delay_ago(delay_days: int) -> None:
-    """One transaction a day, the 41st a fraud that is known before the next: it shows when its window comes."""
+    """One transaction a day, the 41st a fraud that is known before the next comes."""
     transactions = [
         Transaction(f"id{k}", "u", START_MS + k * DAY_MS + HOUR_MS, 1.0, terminal_id="t") for k in range(90)
     ]
@@ -110,3 +110,15 @@ def test_jumps_over_the_whole_range_of_times_are_as_fast_as_any() -> None:
     assert time.perf_counter() - begun < 1.0
     assert (out[:, :5] == 1).all()
     assert np.isnan(out[1::2, RISK_24H - N_USER]).all()
+
+
+def test_risk_of_a_late_transaction_reaches_as_far_back_as_the_profile_does() -> None:
+    bucket_ms = 30 * DAY_MS // 20
+    start_ms = START_MS // bucket_ms * bucket_ms
+    transactions = [
+        Transaction(f"id{k}", "u", start_ms + k * bucket_ms, 1.0, terminal_id="t") for k in (0, 40, 39)
+    ]
+    known = [KnownLabel(1, label(transactions[0], True))]
+    features = replayed(History(transactions, known), MAX_RISK_DELAY_MS).features
+    risk = features[:, FEATURE_NAMES.index("terminal_risk_30d")]
+    np.testing.assert_array_equal(risk, [np.nan, np.nan, 1.0])
