@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from benchmarks.traffic import record
 from events.codec import Decoder
@@ -15,7 +16,7 @@ from models.artefact import load_model
 from models.scorer import Scorer
 from operators.decision_log import decision_id
 from state.columns import field_values, transaction_array
-from state.contract import CONTRACT_VERSION, N_USER
+from state.contract import CONTRACT_VERSION
 from state.engine import TerminalEngine, UserEngine
 
 ARTEFACT = Path(__file__).resolve().parent.parent / "models" / "artefacts" / "first"
@@ -65,7 +66,9 @@ def features_only(raw: list[bytes], batches: Iterable[int]) -> list[Rate]:
     for batch in batches:
         users, terminals = UserEngine(Memory()), TerminalEngine(Memory())
 
-        def run(start: int, end: int, users: UserEngine = users, terminals: TerminalEngine = terminals) -> None:
+        def run(
+            start: int, end: int, users: UserEngine = users, terminals: TerminalEngine = terminals
+        ) -> None:
             part = transactions[start:end]
             array = transaction_array([field_values(t) for t in part])
             users.features([t.user_id for t in part], array)
@@ -77,19 +80,21 @@ def features_only(raw: list[bytes], batches: Iterable[int]) -> list[Rate]:
 
 def json_to_json(raw: list[bytes], batches: Iterable[int]) -> list[Rate]:
     """JSON in, checks, features, the first model, decision JSON out."""
-    import numpy as np
-
     decoder, encoder, scorer = Decoder(Transaction), msgspec.json.Encoder(), Scorer(load_model(ARTEFACT))
     rates = []
     for batch in batches:
         users, terminals = UserEngine(Memory()), TerminalEngine(Memory())
 
-        def run(start: int, end: int, users: UserEngine = users, terminals: TerminalEngine = terminals) -> None:
+        def run(
+            start: int, end: int, users: UserEngine = users, terminals: TerminalEngine = terminals
+        ) -> None:
             part = [t for t in decoder.decode(raw[start:end]) if isinstance(t, Transaction)]
             rows = [field_values(t) for t in part]
             array = transaction_array(rows)
             user, _ = users.features([t.user_id for t in part], array)
-            features = np.concatenate((user, terminals.features([t.terminal_id for t in part], array)), axis=1)
+            features = np.concatenate(
+                (user, terminals.features([t.terminal_id for t in part], array)), axis=1
+            )
             scores = scorer.score(features)
             levels = scorer.verdicts(scores.score)
             for i, (t, score, verdict) in enumerate(zip(part, scores.score.tolist(), levels, strict=True)):
@@ -101,7 +106,6 @@ def json_to_json(raw: list[bytes], batches: Iterable[int]) -> list[Rate]:
                     )
                 )  # fmt: skip
 
-        assert users.features([], transaction_array([]))[0].shape == (0, N_USER)
         rates.append(Rate("JSON in, model, JSON out", batch, _rate(run, batch)))
     return rates
 

@@ -5,18 +5,20 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 from datetime import date
-from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from numpy.typing import NDArray
 
 from simulator.columns import encode_transactions
 from simulator.config import SimulationConfig
 from simulator.simulation import simulate_days
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
 
 SLICE_S = 0.002
 RECORDED = 600_000  # distinct transactions of a run; a longer one repeats them with later times and new ids
@@ -59,7 +61,7 @@ def record(users: int, count: int, seed: int = 7) -> list[Recorded]:
     for day in simulate_days(config):
         for value in encode_transactions(day.transactions):
             seen = _DECODE(value)
-            # The wire form begins {"transaction_id":"...","user_id":"...","event_time":..., - the rest is kept.
+            # The wire form begins with the ids and event_time; the rest is kept as it is.
             rest = value.split(b'"event_time":%d' % seen.event_time, 1)[1]
             recorded.append(Recorded(seen.user_id.encode(), seen.event_time, rest))
         if len(recorded) >= count:
@@ -67,7 +69,7 @@ def record(users: int, count: int, seed: int = 7) -> list[Recorded]:
     raise AssertionError("400 days are not enough")
 
 
-def generate(
+def generate(  # noqa: PLR0913, PLR0917 - the arguments of a process
     bootstrap: str, topic: str, rate: int, seconds: float, users: int, ready: Event, sent: "Synchronized[int]"
 ) -> None:
     """Send `rate` transactions a second for `seconds`; the id tells the wall clock (ms) of sending."""
@@ -110,7 +112,12 @@ def generate(
     sent.value = n
 
 
-def measure(
+def _sent_at(message: Message) -> int:
+    """When the transaction of a decision was sent, in ms."""
+    return int(_DECODE(message.value() or b"").transaction_id.partition("-")[0])
+
+
+def measure(  # noqa: PLR0913, PLR0917 - six independent numbers
     bootstrap: str, rate: int, seconds: float, warm_up: float, users: int = 20_000, prefix: str = ""
 ) -> Measured:
     """Latency of a running job at a rate: from sending a transaction to receiving its decision."""
@@ -131,7 +138,7 @@ def measure(
     consumer.consume(1, timeout=0.5)
 
     ready = multiprocessing.Event()
-    sent: Synchronized[int] = multiprocessing.Value("q", 0)  # type: ignore[assignment]
+    sent: Synchronized[int] = multiprocessing.Value("q", 0)
     process = multiprocessing.get_context("fork").Process(
         target=generate,
         args=(bootstrap, f"{prefix}transactions", rate, warm_up + seconds, users, ready, sent),
@@ -147,8 +154,7 @@ def measure(
         messages = consumer.consume(2000, timeout=0.005)
         now = time.time()
         if messages:
-            for k in range(received % SAMPLE_EVERY, len(messages), SAMPLE_EVERY):
-                stamps.append((now, int(_DECODE(messages[k].value() or b"").transaction_id.partition("-")[0])))
+            stamps += [(now, _sent_at(m)) for m in messages[received % SAMPLE_EVERY :: SAMPLE_EVERY]]
             received += len(messages)
             last = idle_since = now
         if not process.is_alive():
@@ -162,7 +168,12 @@ def measure(
     latency = data[:, 0] * 1000 - data[:, 1]
     second_half = latency[due > warm_up + seconds / 2]
     return Measured(
-        sent.value, received, seconds, latency[due > warm_up], max(0.0, last - finished), float(np.median(second_half))
+        sent.value,
+        received,
+        seconds,
+        latency[due > warm_up],
+        max(0.0, last - finished),
+        float(np.median(second_half)),
     )
 
 

@@ -90,21 +90,18 @@ def stored(config: Mapping[str, str], topic: str, newest: int | None) -> Iterato
 
 def _stored(consumer: Consumer, place: TopicPartition, newest: int | None) -> Iterator[tuple[int, bytes]]:
     first, end = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
-    start = first if newest is None else max(first, end - newest)
-    if start >= end:
-        return
-    consumer.assign([TopicPartition(place.topic, place.partition, start)])
-    while True:
-        messages = consumer.consume(10_000, timeout=1.0)
-        for message in messages:
+    reached = first if newest is None else max(first, end - newest)
+    if reached < end:
+        consumer.assign([TopicPartition(place.topic, place.partition, reached)])
+    while reached < end:
+        for message in consumer.consume(min(end - reached, 10_000), timeout=1.0):
             if (error := message.error()) is not None:
                 raise KafkaException(error)
             if (message.offset() or 0) < end and (value := message.value()):
                 yield message.timestamp()[1], value
-        # The last offsets of a partition may be empty, as markers of transactions are: ask for the position.
-        (reached,) = consumer.position([place])
-        if reached.offset >= end:
-            return
+        # Offsets may be empty, after compaction or where a transaction ended: ask for the position.
+        (position,) = consumer.position([place])
+        reached = max(reached, position.offset)
 
 
 def _partitions(client: Consumer | Producer, config: Mapping[str, str], topic: str) -> list[int]:

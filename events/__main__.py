@@ -1,4 +1,4 @@
-"""`python -m events generate` writes the AsyncAPI document and the Avro schemas; `check` names the stale ones."""
+"""`python -m events generate` writes the AsyncAPI document and the Avro schemas, `check` names stale ones."""
 
 import argparse
 import sys

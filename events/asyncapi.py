@@ -21,9 +21,9 @@ def document() -> str:
             "title": "fraudstream",
             "version": "1",
             "description": (
-                "Real-time card-fraud detection. A value that does not keep to its schema goes to dead-letter "
-                "with reason, field, topic, partition and offset. Keys of a JSON object must be unique; unknown "
-                "ones are ignored. An Avro value carries its schema in Confluent's framing or as the fingerprint "
+                "Real-time card-fraud detection. A value that does not keep to its schema goes to dead-letter "  # noqa: E501
+                "with reason, field, topic, partition and offset. Keys of a JSON object must be unique; unknown "  # noqa: E501
+                "ones are ignored. An Avro value carries its schema in Confluent's framing or as the fingerprint "  # noqa: E501
                 "of the single-object encoding."
             ),
         },
@@ -40,7 +40,7 @@ def document() -> str:
 
 
 class _WithoutAliases(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
         return True
 
 

@@ -18,7 +18,7 @@ FeatureVector = Annotated[
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The answer to one transaction. Topic `decisions`, key `user_id`; at least once, repeats share `decision_id`.
+    """The answer to one transaction. Topic `decisions`, key `user_id`; at least once.
 
     `decision_id` depends on the transaction alone, so a consumer drops repeats by it.
     """

@@ -44,7 +44,7 @@ def _scan(
 
 
 @njit(cache=True)
-def _scan_one(
+def _scan_one(  # noqa: C901, PLR0912 - one state machine, one loop
     buffer: npt.NDArray[np.uint8], start: np.uint64, end: np.uint64, hashes: npt.NDArray[np.uint64]
 ) -> int:
     i = start
@@ -62,7 +62,7 @@ def _scan_one(
         i += _ONE
         if byte == 44:  # ,
             key_comes = True
-        elif byte == 123 or byte == 91:  # { or [: nested
+        elif byte == 123 or byte == 91:  # noqa: PLR1714 - { or [: nested; numba compiles no tuple test here
             return SUSPECT
         elif byte == 34:  # "
             if key_comes:

@@ -28,7 +28,7 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
 )
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     def __init__(self, invalid: Invalid) -> None:
         super().__init__(invalid.detail)
         self.invalid = invalid
@@ -42,10 +42,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         seen: set[str] = set()
         repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _Refused(refuse("duplicate_key", "the key occurs more than once in one object", repeated))
+        raise _RefusedError(refuse("duplicate_key", "the key occurs more than once in one object", repeated))
     for key, value in pairs:
         if value is _NOT_FINITE:
-            raise _Refused(refuse("not_finite", "NaN and Infinity are not JSON numbers", key))
+            raise _RefusedError(refuse("not_finite", "NaN and Infinity are not JSON numbers", key))
     return members
 
 
@@ -74,7 +74,7 @@ def parse(payload: bytes) -> dict[str, Any] | Invalid:
         if not encoded:
             return refuse("invalid_utf8", "the value is not UTF-8")
         return refuse("malformed_json", f"{error.msg} at character {error.pos}")
-    except _Refused as refused:
+    except _RefusedError as refused:
         return refused.invalid
     if not encoded or "\\u" in text:
         garbled = _garbled_member(tree)

@@ -26,7 +26,8 @@ def source(settings: ScoringSettings, tables: StreamTableEnvironment) -> None:
     assert settings.input is not None
     values = {"connector": "filesystem", "path": settings.input.resolve().as_uri(), "format": "raw"}
     tables.execute_sql(
-        f"CREATE TABLE records (v BYTES, k AS CAST(NULL AS STRING), source_position AS CAST(0 AS BIGINT), {BOUNDED_TIME}) "
+        "CREATE TABLE records (v BYTES, k AS CAST(NULL AS STRING), "
+        f"source_position AS CAST(0 AS BIGINT), {BOUNDED_TIME}) "
         f"{options(values)}"
     )
     tables.execute_sql(

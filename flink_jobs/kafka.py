@@ -29,7 +29,9 @@ METADATA = (
 )
 # A bounded input must not lose its tail: windows over processing time do at the end of the input, windows
 # over event time do not. So here the time of reading is the event time, and nothing is ever this late.
-BOUNDED_TIME = "batch_time AS CURRENT_ROW_TIMESTAMP(), WATERMARK FOR batch_time AS batch_time - INTERVAL '2' SECOND"
+BOUNDED_TIME = (
+    "batch_time AS CURRENT_ROW_TIMESTAMP(), WATERMARK FOR batch_time AS batch_time - INTERVAL '2' SECOND"
+)
 # Decisions and anomalies begin {"user_id":"...": the record key is the fourth part between quotes.
 USER_ID_OF_RECORD = "SPLIT_INDEX(SUBSTRING(CAST(v AS STRING), 1, 160), '\"', 3)"
 
@@ -56,7 +58,7 @@ def source_name(settings: ScoringSettings) -> str:
 
 
 def source(settings: ScoringSettings, tables: StreamTableEnvironment) -> None:
-    """Table `records`: transactions and labels in one source, and table `control`: model updates and rules."""
+    """Tables `records`, transactions and labels in one source, and `control`, model updates and rules."""
     start = {"earliest": "earliest-offset", "latest": "latest-offset", "group": "group-offsets"}
     values = _reading(settings, ("transactions", "labels"), settings.group) | {
         "properties.auto.offset.reset": "earliest",

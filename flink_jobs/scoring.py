@@ -20,6 +20,7 @@ if __name__ == "__main__":  # `flink run -py` puts the script's own folder on th
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pydantic import ValidationError
+from pydantic_settings import CliApp
 from pyflink.common import Configuration, Types
 from pyflink.common.typeinfo import TypeInformation
 from pyflink.datastream import DataStream, KeyedStream, OutputTag, StreamExecutionEnvironment
@@ -44,6 +45,7 @@ CONTROL_RECORD = Types.ROW_NAMED(
     ["topic", "key", "payload", "partition", "offset"],
     [Types.STRING(), Types.STRING(), BYTES, Types.INT(), Types.LONG()],
 )
+
 
 def configuration(settings: ScoringSettings) -> Configuration:
     """What the job needs of Flink wherever it runs; the rest is up to the cluster."""
@@ -104,12 +106,13 @@ class Scoring:
         shard = f"MOD(MOD(HASH_CODE(COALESCE({user}, '')), {shards}) + {shards}, {shards}) + 1"
         keys = ", ".join(map(str, self._keys))
         self._tables.execute_sql(
-            f"CREATE TEMPORARY VIEW by_user AS SELECT ARRAY[{keys}][{shard}] AS shard, k, v, source_position, batch_time "
-            "FROM records"
+            f"CREATE TEMPORARY VIEW by_user AS SELECT ARRAY[{keys}][{shard}] AS shard, "
+            "k, v, source_position, batch_time FROM records"
         )
+        length = f"INTERVAL '{settings.batch_ms / 1000}' SECOND"
         batches = self._tables.sql_query(
             "SELECT shard, ROW(ARRAY_AGG(v), ARRAY_AGG(k), ARRAY_AGG(source_position)) AS batch FROM "
-            f"TABLE(TUMBLE(TABLE by_user, DESCRIPTOR(batch_time), INTERVAL '{settings.batch_ms / 1000}' SECOND)) "
+            f"TABLE(TUMBLE(TABLE by_user, DESCRIPTOR(batch_time), {length})) "
             "GROUP BY shard, window_start, window_end"
         )
         return keyed(self._tables.to_append_stream(batches, KEYED_BATCH), KEYED_BATCH)
@@ -134,6 +137,7 @@ class Scoring:
         control = self._tables.to_append_stream(
             self._tables.sql_query("SELECT `topic`, k, v, `partition`, `offset` FROM control"), CONTROL_RECORD
         )
+        keeps_decisions = settings.keep_decisions and self._io is kafka
         stage = TerminalStage(
             TerminalStageSettings(
                 model=str(settings.model.resolve()) if settings.model is not None else None,
@@ -142,7 +146,7 @@ class Scoring:
                 state_ttl_days=settings.state_ttl_days,
                 model_updates_topic=settings.topic("model-updates"),
                 submitted_at_ms=int(time.time() * 1000),
-                decisions_topic=settings.topic("decisions") if self._io is kafka and settings.keep_decisions else None,
+                decisions_topic=settings.topic("decisions") if keeps_decisions else None,
                 kafka_client=kafka.client_config(settings),
             )
         )
@@ -174,7 +178,7 @@ def main() -> None:
     # An embedded Flink takes the interpreter from the path, whatever python.executable says.
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     try:
-        settings = ScoringSettings(_cli_parse_args=True)
+        settings = CliApp.run(ScoringSettings)
         if settings.model is not None:
             load_model(settings.model)
         env = Scoring(settings).build()

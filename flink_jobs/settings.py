@@ -15,7 +15,11 @@ class ScoringSettings(BaseSettings):
     """Real-time fraud scoring: transactions in, decisions out."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FRAUDSTREAM_", cli_kebab_case=True, cli_implicit_flags=True, cli_prog_name="scoring", extra="ignore"
+        env_prefix="FRAUDSTREAM_",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_prog_name="scoring",
+        extra="ignore",
     )
 
     bootstrap: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers")
@@ -26,7 +30,7 @@ class ScoringSettings(BaseSettings):
     start: Literal["earliest", "latest", "group"] = Field(
         "group", description="where to begin without a savepoint; group falls back to earliest"
     )
-    bounded: bool = Field(False, description="stop at the present end of the topics, with nothing left behind")
+    bounded: bool = Field(False, description="stop at the present end of the topics, nothing left behind")
     topic_prefix: str = Field("", description="put before every topic name")
 
     input: Path | None = Field(None, description="read JSON lines from this file or folder, not from Kafka")
@@ -42,7 +46,9 @@ class ScoringSettings(BaseSettings):
     )
 
     model: Path | None = Field(FIRST_MODEL, description="artefact to start with; '' for none")
-    risk_delay_days: float = Field(7, ge=0, le=MAX_RISK_DELAY_MS / DAY_MS, description="delay of the terminal's risk")
+    risk_delay_days: float = Field(
+        7, ge=0, le=MAX_RISK_DELAY_MS / DAY_MS, description="how long ago the terminal's risk windows end"
+    )
     max_future_s: int = Field(3600, ge=0, description="refuse event times further ahead of the clock")
     state_ttl_days: int = Field(90, ge=1, description="forget entities without a transaction for so long")
     checkpoint_s: float = Field(10, ge=0.1, description="seconds between checkpoints")

@@ -73,6 +73,8 @@ class Ruleset:
         if not abs(rule.value) <= LARGEST:
             raise RuleRefusedError(f"rule {rule.rule_id}: value {rule.value} is not a finite float32")
         known = self._rules.get(rule.rule_id)
+        if rule == known:
+            return  # delivered once more
         if known is not None and rule.version <= known.version:
             raise RuleRefusedError(
                 f"rule {rule.rule_id}: version {rule.version} is not newer than {known.version}"
@@ -80,9 +82,9 @@ class Ruleset:
         self._rules[rule.rule_id] = rule
         self._compile(0)
 
-    def remove(self, rule_id: str) -> None:
+    def remove(self, rule_id: str | None) -> None:
         """Forget a rule; an unknown one is no error."""
-        if self._rules.pop(rule_id, None) is not None:
+        if rule_id is not None and self._rules.pop(rule_id, None) is not None:
             self._compile(0)
 
     def evaluate(self, features: NDArray[np.float32], now_ms: int) -> Hits:

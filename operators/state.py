@@ -21,4 +21,5 @@ def profile_state(context: RuntimeContext, name: str, ttl_days: int) -> ProfileS
     )
     descriptor = MapStateDescriptor(name, Types.STRING(), Types.PICKLED_BYTE_ARRAY())
     descriptor.enable_time_to_live(forget)
-    return context.get_map_state(descriptor)
+    state: ProfileState = context.get_map_state(descriptor)
+    return state

@@ -16,9 +16,8 @@ from events.codec import Decoder, Invalid
 from events.control import ModelUpdate, Rule
 from events.decision import Anomaly, DeadLetter, Decision
 from events.transaction import Transaction
-from events.types import Verdict
 from models.artefact import ModelRefusedError, load_model
-from models.rules import RuleRefusedError, Ruleset
+from models.rules import VERDICTS, RuleRefusedError, Ruleset
 from models.scorer import Scorer
 from operators.decision_log import DecisionLog, decision_id
 from operators.state import profile_state
@@ -38,7 +37,6 @@ TRANSACTION_ID, USER_ID, EVENT_TIME, AMOUNT, TERMINAL_ID, CURRENCY, CHANNEL, COU
         "transaction_id", "user_id", "event_time", "amount", "terminal_id", "currency", "channel", "country",
     )
 )  # fmt: skip
-VERDICTS: tuple[Verdict, ...] = ("approve", "review", "block")
 
 encode = msgspec.json.Encoder().encode
 decode_decision = msgspec.json.Decoder(Decision).decode

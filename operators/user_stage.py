@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,6 +24,8 @@ BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 DEAD_LETTERS = OutputTag("dead-letters", BYTES)
 
 PARTITION_UNIT = 1 << 40  # position = (2 * partition + is_label) * PARTITION_UNIT + offset
+
+Keyed = TypeVar("Keyed", Transaction, Label)
 
 REFUSED = {
     Status.CONFLICT: Invalid(
@@ -102,12 +104,12 @@ class UserStage(KeyedProcessFunction):
         valid: list[Transaction] = []
         origin: list[int] = []
         for k, record in enumerate(records):
-            refused = record if isinstance(record, Invalid) else self._refuse_key(keys[k], record.user_id)
-            if refused is None:
-                valid.append(record)
-                origin.append(k)
+            checked = self._check_key(record, keys[k])
+            if isinstance(checked, Invalid):
+                yield self._dead_letter(checked, self._source(payloads[k], keys[k], positions[k]))
             else:
-                yield self._dead_letter(refused, self._source(payloads[k], keys[k], positions[k]))
+                valid.append(checked)
+                origin.append(k)
         if not valid:
             return
 
@@ -123,9 +125,7 @@ class UserStage(KeyedProcessFunction):
                 self._repeats.inc()
             else:
                 k = origin[i]
-                yield self._dead_letter(
-                    REFUSED[Status(s)], self._source(payloads[k], keys[k], positions[k])
-                )
+                yield self._dead_letter(REFUSED[Status(s)], self._source(payloads[k], keys[k], positions[k]))
         late = status == Status.LATE
         self._late.inc(int(late.sum()))
         for shard, chosen in enumerate(members):
@@ -144,11 +144,11 @@ class UserStage(KeyedProcessFunction):
         self._labels_in.inc(len(payloads))
         known: list[Label] = []
         for k, record in enumerate(self._labels.decode(payloads)):
-            refused = record if isinstance(record, Invalid) else self._refuse_key(keys[k], record.user_id)
-            if refused is None:
-                known.append(record)
+            checked = self._check_key(record, keys[k])
+            if isinstance(checked, Invalid):
+                yield self._dead_letter(checked, self._source(payloads[k], keys[k], positions[k]))
             else:
-                yield self._dead_letter(refused, self._source(payloads[k], keys[k], positions[k]))
+                known.append(checked)
         if not known:
             return
 
@@ -166,10 +166,10 @@ class UserStage(KeyedProcessFunction):
             )
             yield Row(self._settings.shard_keys[shard], encode(batch))
 
-    def _refuse_key(self, key: str | None, user_id: str) -> Invalid | None:
+    def _check_key(self, record: Keyed | Invalid, key: str | None) -> Keyed | Invalid:
         """A record under another key than its user would split that user's state over two shards."""
-        if key == user_id or not self._settings.checks_key:
-            return None
+        if isinstance(record, Invalid) or not self._settings.checks_key or key == record.user_id:
+            return record
         if key is None:
             return Invalid("missing_key", "the record has no key; it must be the user_id", "key")
         return Invalid("key_mismatch", "the record's key is not its user_id", "key")

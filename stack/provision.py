@@ -70,7 +70,7 @@ def mongo(settings: Settings) -> None:
         )
 
 
-def redis(settings: Settings) -> None:
+def redis(_settings: Settings) -> None:
     """Debian's redis-server."""
     if shutil.which("redis-server"):
         return

@@ -20,4 +20,4 @@ def _kernel_cache() -> Path:
     return Path(root) / f"kernels-{sources.hexdigest()[:16]}"
 
 
-numba.config.CACHE_DIR = str(_kernel_cache())
+setattr(numba.config, "CACHE_DIR", str(_kernel_cache()))  # noqa: B010 - made at run time, unknown to mypy

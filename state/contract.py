@@ -114,9 +114,7 @@ class T(IntEnum):
 
 
 def _windows(windows: tuple[int, ...], name: str, unit: str, definition: str) -> list[Feature]:
-    return [
-        Feature(name.format(WINDOW_NAMES[w]), unit, definition.format(WINDOW_NAMES[w])) for w in windows
-    ]
+    return [Feature(name.format(WINDOW_NAMES[w]), unit, definition.format(WINDOW_NAMES[w])) for w in windows]
 
 
 USER_FEATURES: tuple[Feature, ...] = (
@@ -141,13 +139,13 @@ USER_FEATURES: tuple[Feature, ...] = (
     Feature("recent_amount_deviation", "currency", f"sample standard deviation of the last {RECENT}"),
     Feature("recent_amount_ratio", "1", "amount / recent_amount_mean"),
     Feature("recent_amount_z", "1", "(amount - recent_amount_mean) / recent_amount_deviation"),
-    Feature("seconds_since_last", "s", "time since the user's latest transaction; negative when this one is late"),
-    Feature("rapid_succession", "0/1", f"the user's latest transaction is at most {RAPID_SUCCESSION_S} s away"),
-    Feature("duplicate_amount", "1", f"how many of the user's last {DUPLICATE_LOOKBACK} had this very amount"),
+    Feature("seconds_since_last", "s", "time since the user's latest transaction; negative behind it"),
+    Feature("rapid_succession", "0/1", f"at most {RAPID_SUCCESSION_S} s from the user's latest transaction"),
+    Feature("duplicate_amount", "1", f"how many of the user's last {DUPLICATE_LOOKBACK} had the same amount"),
     Feature("new_device", "0/1", "device not among the user's last 8 devices"),
     Feature("device_count", "1", "devices seen with the user and this one; a device new again counts again"),
-    Feature("new_terminal", "0/1", "terminal not among the 24 that the user uses most"),
-    Feature("terminal_frequency", "1", "share of the user's earlier terminal transactions made at this terminal"),
+    Feature("new_terminal", "0/1", "terminal not among the 24 that the user visited last"),
+    Feature("terminal_frequency", "1", "share of the user's earlier terminal visits that were to this one"),
     Feature("new_country", "0/1", "country not among the user's last 8 countries"),
     Feature("country_change", "0/1", "country differs from that of the user's previous transaction"),
     Feature("foreign", "0/1", "country differs from the user's home, the majority country of the history"),

@@ -63,7 +63,7 @@ class TerminalEngine:
     def features(
         self, terminals: Sequence[str | None], transactions: NDArray[np.void]
     ) -> NDArray[np.float32]:
-        """Features f4 [n, N_TERMINAL] of each transaction (TRANSACTION [n]), in order; NaN without terminal."""
+        """Features f4 [n, N_TERMINAL] of each transaction (TRANSACTION [n]); NaN where it has no terminal."""
         n = len(terminals)
         out = np.empty((n, N_TERMINAL), np.float32)
         for start in range(0, n, CHUNK):

@@ -28,7 +28,7 @@ class Arena:
         self.profiles: NDArray[np.void] = np.zeros(capacity, layout.dtype)
         self._layout = layout
         self._state = state
-        self._bytes = memoryview(self.profiles).cast("B") if capacity else memoryview(b"")
+        self._bytes = self.profiles.view(np.uint8).data.cast("B")
         self._row: dict[str, int] = {}
         self._owner: list[str] = []
         self._hand = 0

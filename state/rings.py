@@ -31,7 +31,7 @@ def fold(ring: Any, newest_ms: int, time: int, width: int, value: float) -> None
 
 @nb.njit(cache=True)
 def window_totals(counts: Any, sums: Any, newest_ms: int, time: int, width: int) -> tuple[float, float]:
-    """Count and sum over the BUCKETS buckets that end with that of time; NaN where the ring has none of them.
+    """Count and sum over the BUCKETS buckets up to that of time; NaN where the ring holds none.
 
     For an event behind the newest one, buckets that the ring no longer holds are left out.
     """
@@ -56,7 +56,7 @@ def sample_deviation(count: int, m2: float) -> float:
 
 @nb.njit(cache=True)
 def fold_label(ids: Any, seconds: Any, label: Any) -> None:
-    """Enter a known fraud, or strike it out again when a later label says legitimate. Repeats change nothing."""
+    """Enter a known fraud, or strike it out when a later label says legitimate. Repeats change nothing."""
     key = np.uint32(label.id >> np.uint64(32)) | np.uint32(1)
     for k in range(len(ids)):
         if ids[k] == key:

@@ -1,4 +1,4 @@
-"""The terminal's features: velocity, amounts, distinct users and delayed fraud risk, in one sequential pass."""
+"""The terminal's features: velocity, amounts, distinct users, delayed fraud risk, in one sequential pass."""
 
 import math
 from typing import Any
@@ -39,7 +39,7 @@ def _distinct_users(user_second: Any, own: int, second: int, window_s: int) -> f
 
 @nb.njit(cache=True)
 def _risk(ring: Any, seconds: Any, newest_ms: int, until_ms: int, width: int) -> float:
-    """Known frauds / transactions over the BUCKETS buckets that end with that of until_ms; NaN without any."""
+    """Known frauds / transactions over the BUCKETS buckets that end with that of until_ms; else NaN."""
     last = until_ms // width
     head = newest_ms // width
     total = np.int64(0)

@@ -51,7 +51,7 @@ def _content(t: Any) -> np.uint64:
 
 
 @nb.njit(cache=True)
-def _recognise(p: Any, t: Any, seal: np.uint64) -> int:
+def _recognise(p: Any, seal: np.uint64) -> int:
     """FOLDED for an id not seen before, else REPEAT or CONFLICT."""
     for k in range(SEEN):
         if p.seen[k] & ID_BITS == seal & ID_BITS and p.seen[k] != 0:
@@ -154,11 +154,8 @@ def _terminal(p: Any, t: Any, o: Any, folds: bool) -> None:
     o[U.TERMINAL_FREQUENCY.value] = visits / p.terminal_total if p.terminal_total > 0 else np.nan
     if not folds:
         return
-    if at < 0:
-        at = np.argmin(p.terminal_count)  # least frequently used makes room
-        p.terminals[at] = t.terminal
-        p.terminal_count[at] = 0
-    p.terminal_count[at] += 1
+    _to_front(p.terminals, at, t.terminal)
+    _to_front(p.terminal_count, at, visits + 1)
     p.terminal_total += 1
 
 
@@ -274,7 +271,7 @@ def user_kernel(profiles: Any, row: Any, transactions: Any, out: Any, status: An
         t = transactions[i]
         o = out[i]
         seal = (t.id & ID_BITS) | _content(t)
-        status[i] = _recognise(p, t, seal)
+        status[i] = _recognise(p, seal)
         if status[i] != Status.FOLDED.value:
             o[: U.DAYS_SINCE_USER_FRAUD.value + 1] = np.nan
             continue
@@ -287,9 +284,7 @@ def user_kernel(profiles: Any, row: Any, transactions: Any, out: Any, status: An
         status[i] = Status.FOLDED.value if folds else Status.LATE.value
         since_ms = t.time - p.last_ms
         o[U.SECONDS_SINCE_LAST.value] = since_ms / 1000.0 if p.count > 0 else np.nan
-        o[U.RAPID_SUCCESSION.value] = (
-            abs(since_ms) <= RAPID_SUCCESSION_S * 1000 if p.count > 0 else np.nan
-        )
+        o[U.RAPID_SUCCESSION.value] = abs(since_ms) <= RAPID_SUCCESSION_S * 1000 if p.count > 0 else np.nan
 
         _calendar(t, o)
         _amounts(p, t, o)

@@ -44,7 +44,12 @@ class Cluster:
         }
         flink = Path(environment["FLINK_HOME"]) / "bin" / "flink"
         done = subprocess.run(
-            [str(flink), *arguments], env=environment, capture_output=True, text=True, timeout=timeout, check=False
+            [str(flink), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -137,7 +142,9 @@ class Cluster:
 
     def raw(self, topic: str, enough: int, timeout: float = 120) -> list[tuple[bytes | None, bytes]]:
         """Keys and values, see `read`."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "tests", "enable.auto.commit": False})
+        consumer = Consumer(
+            {"bootstrap.servers": self.bootstrap, "group.id": "tests", "enable.auto.commit": False}
+        )
         partitions = consumer.list_topics(topic).topics[topic].partitions
         consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
         found: list[tuple[bytes | None, bytes]] = []

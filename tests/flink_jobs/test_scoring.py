@@ -25,7 +25,9 @@ pytestmark = pytest.mark.stack
 FIRST = Path(__file__).resolve().parents[2] / "models" / "artefacts" / "first"
 
 
-def history(days: int = 6, users: int = 400, seed: int = 3) -> tuple[list[tuple[bytes, bytes]], list[Transaction]]:
+def history(
+    days: int = 6, users: int = 400, seed: int = 3
+) -> tuple[list[tuple[bytes, bytes]], list[Transaction]]:
     """Simulated records (key, JSON) in order of time, and the transactions in them."""
     frame = simulate(SimulationConfig(users=users, terminals=200, days=days, seed=seed)).transactions
     values = encode_transactions(frame)
@@ -70,7 +72,9 @@ def test_one_decision_each_with_the_features_of_the_offline_engine(
     job = cluster.submit(prefix, *options, wait="--bounded" not in options)
     decisions = cluster.decisions(prefix, len(records))
     assert_equal_offline(decisions, transactions)
-    assert {d.model_version for d in decisions} == {json.loads((FIRST / "manifest.json").read_text())["model_version"]}
+    assert {d.model_version for d in decisions} == {
+        json.loads((FIRST / "manifest.json").read_text())["model_version"]
+    }
     if "--bounded" in options:
         cluster.until(lambda: cluster.state(job) == "FINISHED", 60, "the bounded job ends by itself")
     cluster.cancel(job)
@@ -121,7 +125,8 @@ def test_repeats_are_answered_once_and_conflicts_refused(cluster: Cluster, prefi
     changed = Transaction("r-1", "user-r", now, 99.0)
     last = Transaction("r-2", "user-r", now + 1000, 11.0)
     cluster.produce(
-        f"{prefix}transactions", [(b"user-r", msgspec.json.encode(t)) for t in (first, first, changed, first, last)]
+        f"{prefix}transactions",
+        [(b"user-r", msgspec.json.encode(t)) for t in (first, first, changed, first, last)],
     )
     job = cluster.submit(prefix)
     decisions = cluster.decisions(prefix, 2)
@@ -140,11 +145,10 @@ def test_control_records_take_effect_while_running_and_bad_ones_are_refused(
     records, _ = history(days=1)
 
     def decide(number: int, count: int) -> list[Decision]:
-        cluster.produce(f"{prefix}transactions", records[number : number + count])
-        return cluster.decisions(prefix, number + count)[-1:] and [
-            d for d in cluster.decisions(prefix, number + count)
-            if d.transaction_id in {json.loads(v)["transaction_id"] for _, v in records[number : number + count]}
-        ]  # fmt: skip
+        chosen = records[number : number + count]
+        cluster.produce(f"{prefix}transactions", chosen)
+        ids = {json.loads(value)["transaction_id"] for _, value in chosen}
+        return [d for d in cluster.decisions(prefix, number + count) if d.transaction_id in ids]
 
     def control(topic: str, key: str, **fields: object) -> None:
         cluster.produce(f"{prefix}{topic}", [(key.encode(), json.dumps(fields).encode())])

@@ -143,7 +143,7 @@ def test_an_answer_of_another_server_on_the_port_is_not_health(
     services.up(settings, ["redis"])
     other = settings.model_copy(update={"home": settings.home.with_name("other")})
     # The port was free when it was looked at and lost before the start.
-    monkeypatch.setattr(services, "_require_free_ports", lambda programs, home: None)
+    monkeypatch.setattr(services, "_require_free_ports", lambda *_: None)
     monkeypatch.setattr(services, "_HEALTHY_WITHIN_SECONDS", 5.0)
     try:
         with pytest.raises(StackError, match=f"port {settings.redis_port} is taken by pid"):
