@@ -3,7 +3,7 @@
 import gc
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from multiprocessing.synchronize import Event
 from typing import TYPE_CHECKING, NamedTuple
@@ -67,6 +67,12 @@ def record(users: int, count: int, seed: int = 7) -> list[Recorded]:
         if len(recorded) >= count:
             return recorded[:count]
     raise AssertionError("400 days are not enough")
+
+
+def encoded(users: int, count: int) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of the first `count` transactions of a simulated world."""
+    for n, (user, event_time, rest) in enumerate(record(users, count)):
+        yield user, b'{"transaction_id":"%d","user_id":"%b","event_time":%d%b' % (n, user, event_time, rest)
 
 
 def generate(  # noqa: PLR0913, PLR0917 - the arguments of a process

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import sys
 import time
 from datetime import date, timedelta
 from pathlib import Path
@@ -64,7 +65,7 @@ def demo(  # noqa: PLR0913, PLR0917 - each is an option of the command
     """
     began = time.monotonic()
     # So that the job ends with this process, however it is ended.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if warm_up >= days:
         raise UserError(f"--warm-up: {warm_up} days leave nothing of {days} to measure")
     thresholds = _thresholds(model)

@@ -2,6 +2,8 @@
 
 import collections
 import json
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -16,10 +18,10 @@ from events.transaction import Transaction
 from simulator.columns import encode_transactions
 from simulator.config import SimulationConfig
 from simulator.simulation import simulate
+from stack.cluster import Cluster
 from state.columns import field_values, transaction_array
 from state.contract import FEATURE_NAMES, N_USER
 from state.replay import replay
-from tests.flink_jobs.cluster import Cluster, kill
 
 pytestmark = pytest.mark.stack
 FIRST = Path(__file__).resolve().parents[2] / "models" / "artefacts" / "first"
@@ -100,7 +102,7 @@ def test_features_survive_a_savepoint_and_a_rescale(cluster: Cluster, prefix: st
 
 
 def test_bad_input_becomes_a_dead_letter_and_the_job_goes_on(cluster: Cluster, prefix: str) -> None:
-    job = cluster.submit(prefix, "--max-future-s", "3600")
+    job = cluster.submit(prefix)
     topic = f"{prefix}transactions"
     cluster.produce(topic, [(bad.key, bad.value) for bad in BAD_INPUTS])
     good = Transaction("good-1", "user-good", int(time.time() * 1000), 12.5)
@@ -204,7 +206,7 @@ def test_a_killed_taskmanager_loses_nothing_and_repeats_agree(cluster: Cluster, 
     sent.start()
     time.sleep(9)
     for pid in sorted(cluster.taskmanagers_of(job)):
-        kill(pid)
+        os.kill(pid, signal.SIGKILL)
         cluster.until(lambda: not cluster.running(job), 30, "the failure is noticed")
         took = cluster.until(lambda: cluster.running(job), 60, "the job runs again")
         print(f"running again {took:.1f} s after the failure was noticed")

@@ -1,27 +1,32 @@
-"""A real Kafka and a real Flink for the tests of the jobs, and what one does with them."""
+"""What one does with the jobs and topics of a running stack: tests and measurements drive it by this."""
 
 import json
 import os
 import re
-import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
+from rich.console import Console
 
 from events.decision import DeadLetter, Decision
+from stack import services
+from stack.errors import StackError
 from stack.programs import flink_environment
 from stack.settings import Settings
 from stack.topics import ensure_topics
 
-JOB = Path(__file__).resolve().parents[2] / "flink_jobs" / "scoring.py"
+JOB = Path(__file__).resolve().parent.parent / "flink_jobs" / "scoring.py"
 Record = TypeVar("Record", bound=msgspec.Struct)
 
 
@@ -36,7 +41,7 @@ class Cluster:
         ensure_topics(self.bootstrap, partitions=partitions, prefix=prefix)
 
     def flink(self, *arguments: str, timeout: float = 180) -> str:
-        """What `flink ARGUMENTS` prints; AssertionError with all of it where it fails."""
+        """What `flink ARGUMENTS` prints; StackError with all of it where it fails."""
         environment = {
             **os.environ,
             **flink_environment(self.settings),
@@ -51,26 +56,29 @@ class Cluster:
             timeout=timeout,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        if done.returncode != 0:
+            raise StackError(done.stdout + done.stderr)
         return done.stdout
 
-    def submit(self, prefix: str, *options: str, savepoint: str | None = None, wait: bool = True) -> str:
-        """Submit the scoring job; the id of the job, running."""
+    def submit(
+        self, prefix: str, *options: str, savepoint: str | None = None, wait: bool = True, script: Path = JOB
+    ) -> str:
+        """Submit the scoring job, or another script with its options; the id of the job, running."""
         resume = ("-s", savepoint) if savepoint is not None else ()
         printed = self.flink(
-            "run", "-d", *resume, "-py", str(JOB),
-            "--bootstrap", self.bootstrap, "--topic-prefix", prefix, "--group", f"{prefix}group",
-            "--max-future-s", "3000000000", *options,
+            "run", "-d", *resume, "-py", str(script),
+            "--bootstrap", self.bootstrap, "--topic-prefix", prefix, *options,
         )  # fmt: skip
         found = re.search(r"JobID ([0-9a-f]{32})", printed)
-        assert found is not None, printed
+        if found is None:
+            raise StackError(printed)
         if wait:
             self.until(lambda: self.running(found[1]), 90, "the job runs")
         return found[1]
 
     def rest(self, path: str, method: str = "GET") -> Any:
-        request = urllib.request.Request(f"{self.settings.flink_url}{path}", method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        request = urllib.request.Request(f"{self.settings.flink_url}{path}", method=method)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - http, by the settings
             return json.loads(answer.read() or b"{}")
 
     def state(self, job: str) -> str:
@@ -91,7 +99,8 @@ class Cluster:
         """Stop the job; the path of its savepoint."""
         printed = self.flink("stop", job)
         found = re.search(r"Savepoint completed. Path: (\S+)", printed)
-        assert found is not None, printed
+        if found is None:
+            raise StackError(printed)
         return found[1]
 
     def metric(self, job: str, vertex_name: str, metric: str) -> int:
@@ -133,12 +142,21 @@ class Cluster:
                 except BufferError:
                     producer.poll(0.1)
             sent += 1
-        assert producer.flush(60) == 0
+        if producer.flush(60):
+            raise StackError(f"{topic}: records not delivered within 60 s")
         return sent
 
     def read(self, topic: str, record_type: type[Record], enough: int, timeout: float = 120) -> list[Record]:
         """All records of a topic from its beginning, once at least `enough` are there and no more come."""
         return [msgspec.json.decode(value, type=record_type) for _, value in self.raw(topic, enough, timeout)]
+
+    def count(self, topic: str) -> int:
+        """How many records a topic has."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "count"})
+        partitions = consumer.list_topics(topic).topics[topic].partitions
+        ends = [consumer.get_watermark_offsets(TopicPartition(topic, p))[1] for p in partitions]
+        consumer.close()
+        return sum(ends)
 
     def raw(self, topic: str, enough: int, timeout: float = 120) -> list[tuple[bytes | None, bytes]]:
         """Keys and values, see `read`."""
@@ -152,11 +170,13 @@ class Cluster:
         last = time.monotonic()
         while time.monotonic() < deadline and not (len(found) >= enough and time.monotonic() - last > quiet):
             for message in consumer.consume(10_000, timeout=0.5):
-                assert message.error() is None, message.error()
+                if message.error() is not None:
+                    raise StackError(f"{topic}: {message.error()}")
                 found.append((message.key(), message.value() or b""))
                 last = time.monotonic()
         consumer.close()
-        assert len(found) >= enough, f"{topic}: {len(found)} of {enough} records after {timeout} s"
+        if len(found) < enough:
+            raise StackError(f"{topic}: {len(found)} of {enough} records after {timeout} s")
         return found
 
     def decisions(self, prefix: str, enough: int, timeout: float = 120) -> list[Decision]:
@@ -170,10 +190,39 @@ class Cluster:
         """Wait for a condition; how many seconds it took."""
         start = time.monotonic()
         while not condition():
-            assert time.monotonic() - start < seconds, f"not within {seconds} s: {what}"
+            if time.monotonic() - start > seconds:
+                raise StackError(f"not within {seconds} s: {what}")
             time.sleep(0.2)
         return time.monotonic() - start
 
 
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+@contextmanager
+def isolated_stack(taskmanagers: int, memory_mb: int = 1792) -> Iterator[Cluster]:
+    """Kafka and Flink on free ports with a run directory of their own, ended and wiped at the end."""
+    with tempfile.TemporaryDirectory(prefix="fs-") as home:
+        kafka, controller, flink, rpc, metrics = _free_ports(5)
+        settings = Settings(
+            home=Path(home),
+            downloads=Settings().downloads,
+            taskmanagers=taskmanagers,
+            taskmanager_memory_mb=memory_mb,
+            kafka_port=kafka,
+            kafka_controller_port=controller,
+            flink_port=flink,
+            flink_rpc_port=rpc,
+            flink_metrics_port=metrics,
+        )
+        try:
+            services.up(settings, ["kafka", "flink"], console=Console(quiet=True))
+            yield Cluster(settings)
+        finally:
+            services.down(settings.home, wipe=True)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free right now."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [int(s.getsockname()[1]) for s in sockets]
