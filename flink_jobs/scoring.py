@@ -146,6 +146,7 @@ class Scoring:
                 state_ttl_days=settings.state_ttl_days,
                 model_updates_topic=settings.topic("model-updates"),
                 submitted_at_ms=int(time.time() * 1000),
+                thread_mode=settings.execution == "thread",
                 decisions_topic=settings.topic("decisions") if keeps_decisions else None,
                 kafka_client=kafka.client_config(settings),
             )

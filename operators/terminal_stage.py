@@ -52,6 +52,7 @@ class TerminalStageSettings(msgspec.Struct, frozen=True):
     state_ttl_days: int
     model_updates_topic: str
     submitted_at_ms: int
+    thread_mode: bool
     decisions_topic: str | None
     """Where to read back decisions after a failure; None where the job does not write to Kafka."""
     kafka_client: Mapping[str, str]
@@ -108,7 +109,8 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         decisions, anomalies = self._decide(batch)
         for anomaly in anomalies:
             yield ANOMALIES, anomaly
-        yield Row(tuple(decisions))
+        # Thread mode takes a tuple for an array of the JVM, process mode a list.
+        yield Row(tuple(decisions) if self._settings.thread_mode else decisions)
         self._last_decided.update(int(time.time() * 1000))
 
     def process_broadcast_element(self, value: Row, ctx: Any) -> Iterator[Any]:
