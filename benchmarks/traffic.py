@@ -82,7 +82,7 @@ def generate(  # noqa: PLR0913, PLR0917 - the arguments of a process
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
-            "linger.ms": 2,
+            "linger.ms": 4,
             "batch.num.messages": 2000,
             "queue.buffering.max.messages": 1_000_000,
             "acks": 1,
@@ -133,8 +133,8 @@ def measure(  # noqa: PLR0913, PLR0917 - six independent numbers
             "bootstrap.servers": bootstrap,
             "group.id": "benchmark",
             "enable.auto.commit": False,
-            "fetch.wait.max.ms": 5,
-            "fetch.min.bytes": 16384,
+            "fetch.wait.max.ms": 4,
+            "fetch.min.bytes": 65536,
             "queued.max.messages.kbytes": 262_144,
         }
     )
