@@ -108,7 +108,7 @@ def test_removed_rule_is_forgotten() -> None:
     ("fields", "reason"),
     [
         ({"feature": "amonut"}, "rule r: unknown feature 'amonut'"),
-        ({"version": 2}, "version 2 is not newer than 2"),
+        ({"version": 2, "value": 7.0}, "version 2 is not newer than 2"),
         ({"version": 1}, "version 1 is not newer than 2"),
         ({"version": 3, "value": float("nan")}, "not a finite float32"),
         ({"version": 3, "value": 1e39}, "not a finite float32"),
@@ -118,6 +118,12 @@ def test_refused_rule_leaves_the_old_one(fields: dict[str, Any], reason: str) ->
     rules = ruleset(rule(version=2))
     with pytest.raises(RuleRefusedError, match=reason):
         rules.apply(rule(**fields))
+    assert rules.evaluate(amounts(50), NOW).names == [["r"]]
+
+
+def test_a_rule_delivered_once_more_is_no_error() -> None:
+    rules = ruleset(rule(version=2))
+    rules.apply(rule(version=2))
     assert rules.evaluate(amounts(50), NOW).names == [["r"]]
 
 

@@ -230,12 +230,18 @@ def test_device_count_goes_on_where_the_known_devices_are_full() -> None:
     )
 
 
-def test_the_terminals_used_most_stay_known() -> None:
-    values = [f"usual{k % 20}" for k in range(60)] + [f"once{k}" for k in range(100)] + ["usual7", "once50"]
+def test_the_24_terminals_visited_last_stay_known() -> None:
+    values = [f"usual{k % 20}" for k in range(60)] + [f"once{k}" for k in range(10)] + ["usual15", "usual3"]
     transactions = every(60, len(values), terminal_id=values)
     assert feature(transactions, "new_terminal")[-2:] == [0.0, 1.0]
     frequency = feature(transactions, "terminal_frequency")
-    assert frequency[-2:] == [pytest.approx(3 / 160), 0.0]
+    assert frequency[-2:] == [pytest.approx(3 / 70), 0.0]
+
+
+def test_new_terminals_used_in_turn_become_known_however_many_came_before() -> None:
+    values = [f"usual{k % 30}" for k in range(90)] + ["new0", "new1"] * 3
+    transactions = every(60, len(values), terminal_id=values)
+    assert feature(transactions, "new_terminal")[-6:] == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
 
 
 @given(st.lists(st.sampled_from(["SE", "NO", "DE"]), min_size=1, max_size=30))
