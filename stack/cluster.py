@@ -3,14 +3,13 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from rich.console import Console
 from events.decision import DeadLetter, Decision
 from stack import services
 from stack.errors import StackError
+from stack.ports import free_ports
 from stack.programs import flink_environment
 from stack.settings import Settings
 from stack.topics import ensure_topics
@@ -200,7 +200,8 @@ class Cluster:
 def isolated_stack(taskmanagers: int, memory_mb: int = 1792) -> Iterator[Cluster]:
     """Kafka and Flink on free ports with a run directory of their own, ended and wiped at the end."""
     with tempfile.TemporaryDirectory(prefix="fs-") as home:
-        kafka, controller, flink, rpc, metrics = _free_ports(5)
+        # The JobManager and each TaskManager have a metrics port.
+        kafka, controller, flink, rpc, *metrics = free_ports(5 + taskmanagers)
         settings = Settings(
             home=Path(home),
             downloads=Settings().downloads,
@@ -210,19 +211,10 @@ def isolated_stack(taskmanagers: int, memory_mb: int = 1792) -> Iterator[Cluster
             kafka_controller_port=controller,
             flink_port=flink,
             flink_rpc_port=rpc,
-            flink_metrics_port=metrics,
+            flink_metrics_port=metrics[0],
         )
         try:
             services.up(settings, ["kafka", "flink"], console=Console(quiet=True))
             yield Cluster(settings)
         finally:
             services.down(settings.home, wipe=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free right now."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [int(s.getsockname()[1]) for s in sockets]

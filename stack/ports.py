@@ -1,5 +1,6 @@
 """Whether a TCP port is free, and who has it."""
 
+import os
 import socket
 from dataclasses import dataclass
 
@@ -24,6 +25,18 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def free_ports(count: int) -> range:
+    """Consecutive ports below the ephemeral range, so that no outgoing connection takes one in between.
+
+    Raises OSError where there are none.
+    """
+    for first in range(20000 + os.getpid() % 10000, 32000, count):
+        ports = range(first, first + count)
+        if all(is_free(port) for port in ports):
+            return ports
+    raise OSError(f"no {count} consecutive ports are free")
 
 
 def owner(port: int) -> psutil.Process | None:

@@ -12,7 +12,7 @@ import redis
 
 from stack import services
 from stack.errors import StackError
-from stack.ports import is_free
+from stack.ports import free_ports, is_free
 from stack.settings import Settings
 from stack.supervise import Supervisor, marked_processes
 from stack.topics import ensure_topics
@@ -20,18 +20,9 @@ from stack.topics import ensure_topics
 pytestmark = pytest.mark.stack
 
 
-def _free_ports(count: int) -> range:
-    """Consecutive ports below the ephemeral range, so that no outgoing connection takes one in between."""
-    for first in range(20000 + os.getpid() % 10000, 32000, count):
-        ports = range(first, first + count)
-        if all(is_free(port) for port in ports):
-            return ports
-    raise AssertionError(f"no {count} consecutive ports are free")
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:
-    kafka, controller, flink, rpc, cache, mongo, *metrics = _free_ports(6 + 3)
+    kafka, controller, flink, rpc, cache, mongo, *metrics = free_ports(6 + 3)
     settings = Settings(
         home=tmp_path / "run",
         downloads=Settings().downloads,
@@ -115,7 +106,7 @@ def test_a_killed_supervisord_is_replaced_and_data_stays(settings: Settings) -> 
 
 def test_changed_settings_start_a_program_again(settings: Settings) -> None:
     [before] = services.up(settings, ["redis"])
-    [spare] = _free_ports(1)
+    [spare] = free_ports(1)
     moved = settings.model_copy(update={"redis_port": spare})
 
     [after] = services.up(moved, ["redis"])
