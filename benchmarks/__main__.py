@@ -3,6 +3,7 @@
 Sections can be named to run only those: engine live drain per-event memory.
 """
 
+import itertools
 import os
 import platform
 import sys
@@ -42,13 +43,14 @@ def live() -> Lines:
     with isolated_stack(taskmanagers=2) as cluster:
         cluster.topics("")
         job = cluster.submit("", *JOB_OPTIONS)
-        measure(cluster.bootstrap, 8_000, 5, 55)  # the JIT compilers need their minute
+        run = itertools.count()
+        measure(cluster.bootstrap, 8_000, 5, 55, next(run))  # the JIT compilers need their minute
         yield "```"
         for rate, seconds in ((10_000, 30), (20_000, 20), (30_000, 60)):
-            measured = measure(cluster.bootstrap, rate, seconds, 5)
+            measured = measure(cluster.bootstrap, rate, seconds, 5, next(run))
             yield summary(rate, measured)
         for rate in range(15_000 if measured.lag_s > 1 else 35_000, 70_000, 5_000):
-            measured = measure(cluster.bootstrap, rate, 20, 5)
+            measured = measure(cluster.bootstrap, rate, 20, 5, next(run))
             yield summary(rate, measured)
             if measured.lag_s > 1 or measured.sent < 0.98 * rate * 25:
                 break

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
 
 SLICE_S = 0.002
+RUN_MS = 100 * 86_400_000  # event time between the starts of two runs: the same users, going on
 RECORDED = 600_000  # distinct transactions of a run; a longer one repeats them with later times and new ids
 SAMPLE_EVERY = 4  # decisions whose latency is read, 1 in so many; all are counted
 
@@ -76,8 +77,9 @@ def encoded(users: int, count: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def generate(  # noqa: PLR0913, PLR0917 - the arguments of a process
-    bootstrap: str, topic: str, rate: int, seconds: float, users: int, ready: Event, sent: "Synchronized[int]"
-) -> None:
+    bootstrap: str, topic: str, rate: int, seconds: float, users: int, run: int, ready: Event,
+    sent: "Synchronized[int]",
+) -> None:  # fmt: skip
     """Send `rate` transactions a second for `seconds`; the id tells the wall clock (ms) of sending."""
     producer = Producer(
         {
@@ -90,7 +92,6 @@ def generate(  # noqa: PLR0913, PLR0917 - the arguments of a process
     )
     records = record(users, min(int(rate * seconds), RECORDED))
     span = records[-1].event_time - records[0].event_time + 1
-    run = int(time.time()) % 1_000_000
     gc.freeze()
     ready.set()
     start = time.perf_counter()
@@ -101,12 +102,11 @@ def generate(  # noqa: PLR0913, PLR0917 - the arguments of a process
         while n < due:
             again, at = divmod(n, len(records))
             user, event_time, rest = records[at]
-            key = b"%d-%b" % (run, user)
             value = b'{"transaction_id":"%d-%d-%d","user_id":"%b","event_time":%d%b' % (
-                now, run, n, key, event_time + again * span, rest,
+                now, run, n, user, event_time + run * RUN_MS + again * span, rest,
             )  # fmt: skip
             try:
-                producer.produce(topic, value, key)
+                producer.produce(topic, value, user)
             except BufferError:
                 producer.poll(0.01)
                 continue
@@ -123,10 +123,13 @@ def _sent_at(message: Message) -> int:
     return int(_DECODE(message.value() or b"").transaction_id.partition("-")[0])
 
 
-def measure(  # noqa: PLR0913, PLR0917 - six independent numbers
-    bootstrap: str, rate: int, seconds: float, warm_up: float, users: int = 20_000, prefix: str = ""
+def measure(  # noqa: PLR0913, PLR0917 - independent numbers
+    bootstrap: str, rate: int, seconds: float, warm_up: float, run: int, users: int = 20_000, prefix: str = ""
 ) -> Measured:
-    """Latency of a running job at a rate: from sending a transaction to receiving its decision."""
+    """Latency of a running job at a rate: from sending a transaction to receiving its decision.
+
+    run: 0, 1, ... for the runs against one job, so that event time goes on from one to the next.
+    """
     decided = f"{prefix}decisions"
     consumer = Consumer(
         {
@@ -134,7 +137,7 @@ def measure(  # noqa: PLR0913, PLR0917 - six independent numbers
             "group.id": "benchmark",
             "enable.auto.commit": False,
             "fetch.wait.max.ms": 4,
-            "fetch.min.bytes": 65536,
+            "fetch.min.bytes": 8192,
             "queued.max.messages.kbytes": 262_144,
         }
     )
@@ -147,7 +150,7 @@ def measure(  # noqa: PLR0913, PLR0917 - six independent numbers
     sent: Synchronized[int] = multiprocessing.Value("q", 0)
     process = multiprocessing.get_context("fork").Process(
         target=generate,
-        args=(bootstrap, f"{prefix}transactions", rate, warm_up + seconds, users, ready, sent),
+        args=(bootstrap, f"{prefix}transactions", rate, warm_up + seconds, users, run, ready, sent),
     )
     process.start()
     ready.wait()
@@ -193,9 +196,14 @@ def summary(rate: int, measured: Measured) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """RATE SECONDS WARM_UP"""
-    rate, seconds, warm_up = int(arguments[0]), float(arguments[1]), float(arguments[2])
-    print(summary(rate, measure("127.0.0.1:9092", rate, seconds, warm_up)), flush=True)
+    """RATE SECONDS WARM_UP RUN, where RUN counts the runs against one job from 0 on."""
+    rate, seconds, warm_up, run = (
+        int(arguments[0]),
+        float(arguments[1]),
+        float(arguments[2]),
+        int(arguments[3]),
+    )
+    print(summary(rate, measure("127.0.0.1:9092", rate, seconds, warm_up, run)), flush=True)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def source(settings: ScoringSettings, tables: StreamTableEnvironment) -> None:
 
 
 def insert(settings: ScoringSettings, tables: StreamTableEnvironment, sink: str, query: str) -> str:
-    """Creates the sink, a folder of JSON lines, and returns the INSERT that fills it."""
+    """Creates the sink, a folder of JSON lines, and returns the INSERT of the values of the query."""
     assert settings.output is not None
     values = {"connector": "filesystem", "path": (settings.output.resolve() / sink).as_uri(), "format": "raw"}
     tables.execute_sql(f"CREATE TABLE {sink} (v BYTES) {options(values)}")
-    return f"INSERT INTO {sink} {query}"
+    return f"INSERT INTO {sink} SELECT v FROM ({query}) AS T(k, v)"

@@ -32,8 +32,6 @@ METADATA = (
 BOUNDED_TIME = (
     "batch_time AS CURRENT_ROW_TIMESTAMP(), WATERMARK FOR batch_time AS batch_time - INTERVAL '2' SECOND"
 )
-# Decisions and anomalies begin {"user_id":"...": the record key is the fourth part between quotes.
-USER_ID_OF_RECORD = "SPLIT_INDEX(SUBSTRING(CAST(v AS STRING), 1, 160), '\"', 3)"
 
 
 def client_config(settings: ScoringSettings) -> dict[str, str]:
@@ -63,7 +61,7 @@ def source(settings: ScoringSettings, tables: StreamTableEnvironment) -> None:
     values = _reading(settings, ("transactions", "labels"), settings.group) | {
         "properties.auto.offset.reset": "earliest",
         "properties.fetch.max.wait.ms": "4",
-        "properties.fetch.min.bytes": "16384",
+        "properties.fetch.min.bytes": "65536",
         "properties.max.poll.records": "2000",
         "scan.startup.mode": start[settings.start],
     }
@@ -82,20 +80,18 @@ def source(settings: ScoringSettings, tables: StreamTableEnvironment) -> None:
 
 
 def insert(settings: ScoringSettings, tables: StreamTableEnvironment, sink: str, query: str) -> str:
-    """Creates the sink and returns the INSERT that fills it with the one BYTES column of the query."""
-    keys = sink != "dead_letter"
+    """Creates the sink and returns the INSERT that fills it with the keys and values of the query."""
     values = _connector(settings, settings.topic(sink.replace("_", "-"))) | {
         "sink.delivery-guarantee": "at-least-once",
-        "properties.linger.ms": "2",  # an answer is waited for
+        "properties.linger.ms": "1",  # decisions come in batches already
         "properties.max.request.size": str(16 << 20),
+        "key.format": "raw",
+        "key.fields": "k",
         "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
     }
-    if not keys:
-        tables.execute_sql(f"CREATE TABLE {sink} (v BYTES) {options(values)}")
-        return f"INSERT INTO {sink} {query}"
-    values |= {"key.format": "raw", "key.fields": "k", "value.fields-include": "EXCEPT_KEY"}
-    tables.execute_sql(f"CREATE TABLE {sink} (k STRING, v BYTES) {options(values)}")
-    return f"INSERT INTO {sink} SELECT {USER_ID_OF_RECORD}, v FROM ({query}) AS T(v)"
+    tables.execute_sql(f"CREATE TABLE {sink} (k BYTES, v BYTES) {options(values)}")
+    return f"INSERT INTO {sink} {query}"
 
 
 def _connector(settings: ScoringSettings, topics: str) -> dict[str, str]:

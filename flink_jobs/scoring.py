@@ -40,7 +40,7 @@ RAW_BATCH = Types.ROW(
 )
 KEYED_BATCH = Types.ROW_NAMED(["shard", "batch"], [Types.INT(), RAW_BATCH])
 SUB_BATCH = Types.ROW_NAMED(["shard", "batch"], [Types.INT(), BYTES])
-DECISIONS = Types.ROW_NAMED(["decisions"], [Types.OBJECT_ARRAY(BYTES)])
+DECISIONS = Types.ROW_NAMED(["ks", "vs"], [Types.OBJECT_ARRAY(BYTES), Types.OBJECT_ARRAY(BYTES)])
 CONTROL_RECORD = Types.ROW_NAMED(
     ["topic", "key", "payload", "partition", "offset"],
     [Types.STRING(), Types.STRING(), BYTES, Types.INT(), Types.LONG()],
@@ -89,9 +89,9 @@ class Scoring:
         )
         inserts = self._tables.create_statement_set()
         for sink, query in (
-            ("decisions", "SELECT v FROM decided CROSS JOIN UNNEST(decisions) AS T(v)"),
-            ("anomalies", "SELECT * FROM anomalous"),
-            ("dead_letter", "SELECT * FROM dead"),
+            ("decisions", "SELECT ks[n], v FROM decided CROSS JOIN UNNEST(vs) WITH ORDINALITY AS T(v, n)"),
+            ("anomalies", "SELECT k, v FROM anomalous"),
+            ("dead_letter", "SELECT CAST(NULL AS BYTES), v FROM dead AS T(v)"),
         ):
             inserts.add_insert_sql(self._io.insert(settings, self._tables, sink, query))
         inserts.attach_as_datastream()
@@ -115,7 +115,7 @@ class Scoring:
             f"TABLE(TUMBLE(TABLE by_user, DESCRIPTOR(batch_time), {length})) "
             "GROUP BY shard, window_start, window_end"
         )
-        return keyed(self._tables.to_append_stream(batches, KEYED_BATCH), KEYED_BATCH)
+        return keyed(at_once(self._tables.to_append_stream(batches, KEYED_BATCH)), KEYED_BATCH)
 
     def _user_stage(self, batches: KeyedStream, letter_bytes: int) -> DataStream:
         settings = self._settings
@@ -130,7 +130,7 @@ class Scoring:
                 checks_key=settings.key_from == "key",
             )
         )
-        return batches.process(stage, SUB_BATCH).name("user stage").uid("user-stage")
+        return at_once(batches.process(stage, SUB_BATCH).name("user stage").uid("user-stage"))
 
     def _terminal_stage(self, users: DataStream) -> DataStream:
         settings = self._settings
@@ -167,6 +167,12 @@ def keyed(stream: DataStream, row_type: TypeInformation) -> KeyedStream:
     selector = get_gateway().jvm.KeyByKeySelector()
     java = stream._j_data_stream.keyBy(selector, Types.ROW([Types.INT()]).get_java_type_info())
     return KeyedStream(java, row_type, stream)
+
+
+def at_once(stream: DataStream) -> DataStream:
+    """Send every element on as it comes: it is a batch already, and waiting for more would only delay it."""
+    stream._j_data_stream.getTransformation().setBufferTimeout(0)
+    return stream
 
 
 def side_output(stream: DataStream, tag: OutputTag) -> DataStream:

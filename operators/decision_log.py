@@ -27,6 +27,7 @@ class Answered(msgspec.Struct, gc=False):
 
     user_id: str
     decision_id: str
+    decided_at: int
     terminal_id: str | None = None
 
 
@@ -43,7 +44,7 @@ class DecisionLog:
         self._topic = topic
 
     def since(self, timestamp_ms: int) -> Iterator[tuple[Answered, bytes]]:
-        """Every decision from `timestamp_ms` (broker time) to the present end of the topic, raw beside it.
+        """Every decision made after `timestamp_ms` and written by now, raw beside it.
 
         Raises KafkaException where the topic cannot be read within TIMEOUT_S.
         """
@@ -64,8 +65,8 @@ class DecisionLog:
                         if error.code() != KafkaError._PARTITION_EOF:
                             raise KafkaException(error)
                         unfinished.discard(message.partition())
-                    elif value := message.value():
-                        yield decode(value), value
+                    elif (value := message.value()) and (answered := decode(value)).decided_at > timestamp_ms:
+                        yield answered, value
         finally:
             consumer.close()
 

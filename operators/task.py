@@ -1,6 +1,6 @@
 """Which task of the job this is."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pyflink.datastream import RuntimeContext
 
@@ -12,13 +12,19 @@ class Task(NamedTuple):
     subtask: int
 
 
+def java_context(context: RuntimeContext) -> Any:
+    """The Java runtime context behind a Python one in thread mode; None in process mode."""
+    java = getattr(context, "_runtime_context", None)
+    return java if hasattr(java, "getTaskInfo") else None
+
+
 def task_of(context: RuntimeContext) -> Task:
     """The task, in either execution mode.
 
     In thread mode the methods of PyFlink 2.3.0 call names that Flink 2 moved to TaskInfo.
     """
-    java = getattr(context, "_runtime_context", None)
-    if java is not None and hasattr(java, "getTaskInfo"):
-        info = java.getTaskInfo()
-        return Task(info.getAttemptNumber(), info.getIndexOfThisSubtask())
-    return Task(context.get_attempt_number(), context.get_index_of_this_subtask())
+    java = java_context(context)
+    if java is None:
+        return Task(context.get_attempt_number(), context.get_index_of_this_subtask())
+    info = java.getTaskInfo()
+    return Task(info.getAttemptNumber(), info.getIndexOfThisSubtask())

@@ -20,7 +20,7 @@ from models.artefact import ModelRefusedError, load_model
 from models.rules import VERDICTS, RuleRefusedError, Ruleset
 from models.scorer import Scorer
 from operators.decision_log import DecisionLog, decision_id
-from operators.state import profile_state
+from operators.state import expiring_map, profile_state
 from operators.sub_batch import SubBatch, decode
 from operators.task import task_of
 from operators.user_stage import BYTES, DEAD_LETTERS, terminal_shard
@@ -28,7 +28,8 @@ from state.contract import CONTRACT_VERSION, N_USER
 from state.engine import TerminalEngine
 from state.layout import LABEL, TRANSACTION
 
-ANOMALIES = OutputTag("anomalies", BYTES)
+ANOMALIES = OutputTag("anomalies", Types.ROW_NAMED(["k", "v"], [BYTES, BYTES]))
+ANSWERED_TTL_DAYS = 1  # a replay is over long before
 CONTROL = MapStateDescriptor("control", Types.STRING(), Types.PICKLED_BYTE_ARRAY())
 
 TRANSACTION_ID, USER_ID, EVENT_TIME, AMOUNT, TERMINAL_ID, CURRENCY, CHANNEL, COUNTRY = (
@@ -62,8 +63,8 @@ class TerminalStage(KeyedBroadcastProcessFunction):
     """Turns sub-batches into decisions.
 
     Input: SubBatch bytes, keyed by terminal shard; broadcast: Row(topic, key, payload, partition, offset) of
-    model updates and rules. Output: Row(decisions bytes[]). Side outputs: anomalies, dead letters (refused
-    control records).
+    model updates and rules. Output: Row(keys bytes[], decisions bytes[]). Side outputs: anomalies with
+    their keys, dead letters (refused control records). Keys are those of the Kafka records: user ids.
     """
 
     def __init__(self, settings: TerminalStageSettings) -> None:
@@ -75,9 +76,10 @@ class TerminalStage(KeyedBroadcastProcessFunction):
             profile_state(runtime_context, "terminals", settings.state_ttl_days), settings.risk_delay_ms
         )
         self._last_decided = runtime_context.get_state(ValueStateDescriptor("last-decided", Types.LONG()))
+        self._answered_state = expiring_map(runtime_context, "answered", ANSWERED_TTL_DAYS)
+        self._answered: dict[int, dict[str, bytes]] = {}
+        self._decided_ms = 0
         self._task = task_of(runtime_context)
-        self._answered: dict[str, bytes] = {}
-        self._resumed: set[int] = set()
         self._restored_control = False
         self._updates = Decoder(ModelUpdate)
         self._rule_records = Decoder(Rule)
@@ -88,6 +90,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         self._refused_total = metrics.counter("control_refused_total")
         self._applied_total = metrics.counter("control_applied_total")
         self._degraded_total = metrics.counter("degraded_total")
+        self._model_failures_total = metrics.counter("model_failures_total")
         self._repeated_total = metrics.counter("decisions_repeated_total")
         self._verdict_totals = [metrics.counter(f"model_decisions_{v}_total") for v in VERDICTS]
         if settings.model is None:
@@ -99,24 +102,29 @@ class TerminalStage(KeyedBroadcastProcessFunction):
             self._refused_total.inc()
 
     def process_element(self, value: bytes, ctx: Any) -> Iterator[Any]:
-        self._restore_control(ctx.get_broadcast_state(CONTROL))
-        self._resume(ctx.get_current_key())
+        if not self._restored_control:
+            self._restore_control(ctx.get_broadcast_state(CONTROL))
+        shard_key = ctx.get_current_key()
+        if shard_key not in self._answered:
+            self._answered[shard_key] = self._resume(shard_key)
         batch = decode(value)
         if batch.labelled:
             self._engine.label(batch.labelled, np.frombuffer(batch.labels, LABEL))
         if not batch.rows:
             return
-        decisions, anomalies = self._decide(batch)
+        decisions, anomalies = self._decide(batch, self._answered[shard_key])
         for anomaly in anomalies:
             yield ANOMALIES, anomaly
-        # Thread mode takes a tuple for an array of the JVM, process mode a list.
-        yield Row(tuple(decisions) if self._settings.thread_mode else decisions)
-        self._last_decided.update(int(time.time() * 1000))
+        array = tuple if self._settings.thread_mode else list  # what PyFlink takes for an array of the JVM
+        keys = array(row[USER_ID].encode() for row in batch.rows)
+        yield Row(keys, array(decisions))
+        self._last_decided.update(self._decided_ms)
 
     def process_broadcast_element(self, value: Row, ctx: Any) -> Iterator[Any]:
         topic, key, payload, partition, offset = value
         accepted = ctx.get_broadcast_state(CONTROL)
-        self._restore_control(accepted)
+        if not self._restored_control:
+            self._restore_control(accepted)
         try:
             self._apply(topic, key, payload)
         except (ModelRefusedError, RuleRefusedError) as refused:
@@ -134,9 +142,10 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         else:
             accepted.put(f"{topic}/{key}", payload)
 
-    def _decide(self, batch: SubBatch) -> tuple[list[bytes], list[bytes]]:
-        """Decisions of a sub-batch in order, and the anomalies among them."""
-        now_ms = int(time.time() * 1000)
+    def _decide(self, batch: SubBatch, answered: dict[str, bytes]) -> tuple[list[bytes], list[Row]]:
+        """Decisions of a sub-batch in order, and the anomalies among them with their keys."""
+        # Later than every batch before, so that it tells what a checkpoint holds from what came after.
+        now_ms = self._decided_ms = max(int(time.time() * 1000), self._decided_ms + 1)
         rows = batch.rows
         features = self._features(batch)
         scores = self._scorer.score(features)
@@ -147,13 +156,16 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         late = set(batch.late)
         if scores.degraded:
             self._degraded_total.inc(len(rows))
+            if self._scorer.model is not None:
+                self._model_failures_total.inc()
 
         decisions: list[bytes] = []
-        anomalies: list[bytes] = []
+        anomalies: list[Row] = []
         for i, (row, score, level) in enumerate(zip(rows, scores.score.tolist(), levels, strict=True)):
             identity = decision_id(row[USER_ID], row[TRANSACTION_ID])
-            raw = self._answered.pop(identity, None) if self._answered else None
+            raw = answered.pop(identity, None) if answered else None
             if raw is not None:
+                self._answered_state.remove(identity)
                 self._repeated_total.inc()
                 decision = decode_decision(raw)
             else:
@@ -181,7 +193,8 @@ class TerminalStage(KeyedBroadcastProcessFunction):
                 raw = encode(decision)
             decisions.append(raw)
             if decision.decision != "approve":
-                anomalies.append(encode(Anomaly(row[USER_ID], identity, decision, Transaction(*row))))
+                anomaly = Anomaly(row[USER_ID], identity, decision, Transaction(*row))
+                anomalies.append(Row(row[USER_ID].encode(), encode(anomaly)))
         for level, total in enumerate(self._verdict_totals):
             total.inc(levels.count(level))
         return decisions, anomalies
@@ -219,8 +232,6 @@ class TerminalStage(KeyedBroadcastProcessFunction):
 
     def _restore_control(self, accepted: Any) -> None:
         """After a restart the topics are not read again: what was accepted stands in broadcast state."""
-        if self._restored_control:
-            return
         self._restored_control = True
         for name, payload in list(accepted.items()):
             topic, _, key = name.partition("/")
@@ -229,18 +240,25 @@ class TerminalStage(KeyedBroadcastProcessFunction):
             except (ModelRefusedError, RuleRefusedError):
                 self._refused_total.inc()
 
-    def _resume(self, shard_key: int) -> None:
-        """With the first batch of a shard after a restart, read what was answered since the checkpoint."""
-        if shard_key in self._resumed:
-            return
-        self._resumed.add(shard_key)
+    def _resume(self, shard_key: int) -> dict[str, bytes]:
+        """What was answered after the checkpoint that this run of a shard starts from, by decision id.
+
+        Called with the shard's first batch. The answers are kept in state until they are given again: a
+        checkpoint may fall into the replay, and the next failure then starts from it.
+        """
+        answered = dict(self._answered_state.items())
         since = self._last_decided.value()
         if since is None and self._task.attempt > 0:
             since = self._settings.submitted_at_ms
         if since is None or self._settings.decisions_topic is None:
-            return
+            return answered
+        self._decided_ms = max(self._decided_ms, since)
         shards = self._settings.shard_keys
         log = DecisionLog(self._settings.kafka_client, self._settings.decisions_topic)
-        for answered, raw in log.since(since):
-            if shards[terminal_shard(answered.terminal_id, answered.user_id, len(shards))] == shard_key:
-                self._answered[answered.decision_id] = raw
+        found = {
+            a.decision_id: raw
+            for a, raw in log.since(since)
+            if shards[terminal_shard(a.terminal_id, a.user_id, len(shards))] == shard_key
+        }
+        self._answered_state.put_all(found)
+        return answered | found

@@ -127,7 +127,8 @@ class UserStage(KeyedProcessFunction):
                 k = origin[i]
                 yield self._dead_letter(REFUSED[Status(s)], self._source(payloads[k], keys[k], positions[k]))
         late = status == Status.LATE
-        self._late.inc(int(late.sum()))
+        if late.any():
+            self._late.inc(int(late.sum()))
         for shard, chosen in enumerate(members):
             if chosen:
                 batch = SubBatch(

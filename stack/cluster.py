@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -197,8 +197,10 @@ class Cluster:
 
 
 @contextmanager
-def isolated_stack(taskmanagers: int, memory_mb: int = 1792) -> Iterator[Cluster]:
-    """Kafka and Flink on free ports with a run directory of their own, ended and wiped at the end."""
+def isolated_stack(
+    taskmanagers: int = 1, memory_mb: int = 1792, names: Sequence[str] = ("kafka", "flink")
+) -> Iterator[Cluster]:
+    """Services on free ports with a run directory of their own, ended and wiped at the end."""
     with tempfile.TemporaryDirectory(prefix="fs-") as home:
         # The JobManager and each TaskManager have a metrics port.
         kafka, controller, flink, rpc, *metrics = free_ports(5 + taskmanagers)
@@ -214,7 +216,7 @@ def isolated_stack(taskmanagers: int, memory_mb: int = 1792) -> Iterator[Cluster
             flink_metrics_port=metrics[0],
         )
         try:
-            services.up(settings, ["kafka", "flink"], console=Console(quiet=True))
+            services.up(settings, list(names), console=Console(quiet=True))
             yield Cluster(settings)
         finally:
             services.down(settings.home, wipe=True)

@@ -1,11 +1,13 @@
 """The scoring job on a real Flink and a real Kafka."""
 
 import collections
+import functools
 import json
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -197,29 +199,36 @@ def test_control_records_take_effect_while_running_and_bad_ones_are_refused(
     cluster.cancel(job)
 
 
-def test_a_killed_taskmanager_loses_nothing_and_repeats_agree(cluster: Cluster, prefix: str) -> None:
+def test_killed_taskmanagers_lose_nothing_and_repeats_agree(cluster: Cluster, prefix: str) -> None:
     job = cluster.submit(prefix, "--checkpoint-s", "5")
-    records, _ = history(days=30, users=1500, seed=6)
-    rate = 2000
-    records = records[: 30 * rate]
+    records, _ = history(days=30, users=5000, seed=6)
+    rate = 5000
+    records = records[: 40 * rate]
+    assert len(records) == 40 * rate
     sent = threading.Thread(target=_paced, args=(cluster, f"{prefix}transactions", records, rate))
     sent.start()
-    time.sleep(9)
-    for pid in sorted(cluster.taskmanagers_of(job)):
-        os.kill(pid, signal.SIGKILL)
+    answered = functools.partial(cluster.count, f"{prefix}decisions")
+    for pick in (max, min, max):
+        cluster.until(functools.partial(_grown, answered, answered() + 2 * rate), 60, "it answers again")
+        os.kill(pick(cluster.taskmanagers_of(job)), signal.SIGKILL)
+        killed = time.monotonic()
         cluster.until(lambda: not cluster.running(job), 30, "the failure is noticed")
-        took = cluster.until(lambda: cluster.running(job), 60, "the job runs again")
-        print(f"running again {took:.1f} s after the failure was noticed")
-        time.sleep(4)
+        cluster.until(lambda: cluster.running(job), 60, "the job runs again")
+        print(f"running again {time.monotonic() - killed:.1f} s after the kill")
     sent.join()
     decisions = cluster.decisions(prefix, len(records))
     answers: dict[str, set[tuple[str, float, bytes]]] = collections.defaultdict(set)
     for d in decisions:
         answers[d.transaction_id].add((d.decision_id, d.score, d.features))
     assert len(answers) == len(records), "every transaction has its decision"
-    assert len(decisions) > len(records), "the kill made the job answer some twice"
-    assert all(len(given) == 1 for given in answers.values()), "repeats agree"
+    assert len(decisions) > len(records), "the kills made the job answer some twice"
+    contradicted = sum(len(given) > 1 for given in answers.values())
+    assert not contradicted, f"{contradicted} of {len(answers)} transactions have two answers"
     cluster.cancel(job)
+
+
+def _grown(count: Callable[[], int], enough: int) -> bool:
+    return count() > enough
 
 
 def _paced(cluster: Cluster, topic: str, records: list[tuple[bytes, bytes]], rate: int) -> None:
