@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 from xxhash import xxh3_128_hexdigest
 
 CLOCK_MARGIN_MS = 5_000  # how far the clocks of broker and TaskManagers may differ
@@ -70,10 +71,19 @@ class DecisionLog:
         finally:
             consumer.close()
 
+    # librdkafka gives up at once where a partition has just moved to another leader.
+    @retry(
+        retry=retry_if_exception_type(KafkaException),
+        stop=stop_after_delay(TIMEOUT_S),
+        wait=wait_random_exponential(0.1, max=2.0),
+        reraise=True,
+    )
     def _seek(self, consumer: Consumer, timestamp_ms: int) -> set[int]:
         """Assign all partitions from the timestamp on; the partitions that hold something from there."""
-        partitions = consumer.list_topics(self._topic, timeout=TIMEOUT_S).topics[self._topic].partitions
-        wanted = [TopicPartition(self._topic, p, max(timestamp_ms, 0)) for p in partitions]
+        topic = consumer.list_topics(self._topic, timeout=TIMEOUT_S).topics[self._topic]
+        if topic.error is not None:
+            raise KafkaException(topic.error)
+        wanted = [TopicPartition(self._topic, p, max(timestamp_ms, 0)) for p in topic.partitions]
         starts = consumer.offsets_for_times(wanted, timeout=TIMEOUT_S)
         held = [tp for tp in starts if tp.offset != OFFSET_END]
         if held:

@@ -1,7 +1,8 @@
 """How the topics of the wire contract are kept by the broker, and their creation."""
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from events.topics import TOPICS, Topic
 from stack.errors import StackError
@@ -40,7 +41,7 @@ def ensure_topics(
     prefix: str = "",
     timeout: float = 15.0,
 ) -> list[str]:
-    """Create the topics that do not exist yet and return their names.
+    """Create the topics that do not exist yet and return their names, once their partitions answer.
 
     Topics that exist keep their partitions and configuration, whatever the arguments. ``timeout``
     is in seconds. Raises StackError when no broker answers at ``bootstrap`` or it refuses a topic.
@@ -71,4 +72,27 @@ def ensure_topics(
                 continue
             raise StackError(f"topic {name} could not be created: {error}") from error
         created.append(name)
+    try:
+        _await_leaders(admin, [topic for topic in missing if topic.topic in created], timeout)
+    except KafkaException as error:
+        raise StackError(f"new topics do not answer within {timeout:g} s: {error}") from error
     return created
+
+
+def _await_leaders(admin: AdminClient, topics: list[NewTopic], timeout: float) -> None:
+    """A broker names a topic as created before it leads its partitions, and refuses them until then."""
+
+    @retry(
+        retry=retry_if_exception_type(KafkaException),
+        stop=stop_after_delay(timeout),
+        wait=wait_random_exponential(0.1, max=1.0),
+        reraise=True,
+    )
+    def ask() -> None:
+        places = [TopicPartition(topic.topic, p) for topic in topics for p in range(topic.num_partitions)]
+        wanted: dict[TopicPartition, OffsetSpec] = {place: OffsetSpec.latest() for place in places}
+        for answer in admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED).values():
+            answer.result(timeout)
+
+    if topics:
+        ask()

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from pyflink.common import Row
 from pyflink.datastream import OutputTag
 
@@ -160,3 +161,23 @@ def test_a_failure_before_the_first_checkpoint(cluster: Cluster) -> None:
     batches = sub_batches([Transaction(f"b{n}", f"u{n}", now + n, 10.0 + n) for n in range(4)])
     first = Run(cluster, {}, 0, str(FIRST)).answer(batches)
     assert Run(cluster, {}, 1, None).answer(batches) == first
+
+
+def test_answers_are_read_back_while_a_partition_changes_its_leader(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Moving(Consumer):
+        refusals = 2
+
+        def offsets_for_times(self, *args: Any, **kwargs: Any) -> list[TopicPartition]:
+            if Moving.refusals:
+                Moving.refusals -= 1
+                raise KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION))
+            return super().offsets_for_times(*args, **kwargs)
+
+    now = int(time.time() * 1000)
+    batches = sub_batches([Transaction(f"m{n}", f"u{n}", now + n, 10.0 + n) for n in range(4)])
+    first = Run(cluster, {}, 0, str(FIRST)).answer(batches)
+    monkeypatch.setattr(decision_log, "Consumer", Moving)
+    assert Run(cluster, {}, 1, None).answer(batches) == first
+    assert not Moving.refusals
