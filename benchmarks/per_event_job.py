@@ -1,11 +1,11 @@
-"""The usual PyFlink job, for comparison: one element per event, the same features, model and decisions.
+"""One element per event, for comparison: the same features, model and decisions as the scoring job.
 
-Kafka -> key by user -> user features -> key by terminal -> terminal features, model, decision -> Kafka;
-each user's and each terminal's profile in a ValueState of its own, written as its documentation shows it.
-Object reuse is on, as in the job that it is compared with, and each Python stage has a slot of its own.
+In process mode the usual PyFlink job, as its documentation shows it: Kafka -> key_by(lambda) -> user features
+-> key_by(lambda) -> terminal features, model, decision -> Kafka, a profile in a ValueState per key. In thread
+mode the best that we know: source, keys and sink in the JVM, profiles cached beside the state that they are
+written through to. Object reuse is on in both, and each Python stage has a slot of its own.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +16,9 @@ if __name__ == "__main__":
 
 import msgspec
 import numpy as np
-from pyflink.common import Configuration, SimpleStringSchema, Types, WatermarkStrategy
-from pyflink.datastream import KeyedProcessFunction, RuntimeContext, StreamExecutionEnvironment
+from pydantic_settings import CliApp
+from pyflink.common import Row, SimpleStringSchema, Types, WatermarkStrategy
+from pyflink.datastream import DataStream, KeyedProcessFunction, KeyedStream, RuntimeContext
 from pyflink.datastream.connectors.base import DeliveryGuarantee
 from pyflink.datastream.connectors.kafka import (
     KafkaOffsetsInitializer,
@@ -26,12 +27,16 @@ from pyflink.datastream.connectors.kafka import (
     KafkaSource,
 )
 from pyflink.datastream.state import ValueStateDescriptor
+from pyflink.java_gateway import get_gateway
 
 from events.decision import Decision
 from events.transaction import Transaction
+from flink_jobs.scoring import Scoring
+from flink_jobs.settings import ScoringSettings
 from models.artefact import load_model
 from models.scorer import Scorer
 from operators.decision_log import decision_id
+from operators.user_stage import BYTES
 from state.columns import EVENT_TIME, field_values, transaction_array
 from state.contract import CONTRACT_VERSION, DEFAULT_RISK_DELAY_MS, N_TERMINAL, N_USER
 from state.layout import TERMINAL_PROFILE, USER_PROFILE
@@ -39,47 +44,62 @@ from state.terminal_kernel import terminal_kernel
 from state.user_kernel import user_kernel
 
 ARTEFACT = Path(__file__).resolve().parent.parent / "models" / "artefacts" / "first"
-decode = msgspec.json.Decoder(Transaction).decode
 ROW = np.zeros(1, np.int64)
+BETWEEN = Types.ROW([Types.STRING(), Types.PICKLED_BYTE_ARRAY()])
+DECISION = Types.ROW_NAMED(["k", "v"], [BYTES, BYTES])
 
 
-def profile(state: Any, dtype: np.dtype[np.void]) -> Any:
-    """The profile of the current key, as an array [1] that can be written to."""
-    data = state.value()
-    return np.zeros(1, dtype) if data is None else np.frombuffer(bytearray(data), dtype)
+class Profiles:
+    """Profiles as arrays [1] that can be written to, read once from the state of the current key."""
+
+    def __init__(self, state: Any, dtype: np.dtype[np.void]) -> None:
+        self._state = state
+        self._dtype = dtype
+        self._known: dict[str, Any] = {}
+
+    def of(self, key: str) -> Any:
+        own = self._known.get(key)
+        if own is None:
+            data = self._state.value()
+            own = np.zeros(1, self._dtype) if data is None else np.frombuffer(bytearray(data), self._dtype)
+            self._known[key] = own
+        return own
 
 
 class User(KeyedProcessFunction):
-    """One transaction in JSON in; its terminal, JSON and user features out."""
+    """One transaction in JSON in; its terminal, and JSON and user features packed, out."""
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self._state = runtime_context.get_state(ValueStateDescriptor("user", Types.PICKLED_BYTE_ARRAY()))
+        self._profiles = Profiles(self._state, USER_PROFILE)
 
-    def process_element(self, value: str, ctx: Any) -> Iterator[Any]:
-        transaction = decode(value)
-        array = transaction_array([field_values(transaction)])
-        own = profile(self._state, USER_PROFILE)
+    def process_element(self, value: bytes | str, ctx: Any) -> Iterator[Row]:
+        transaction = msgspec.json.decode(value, type=Transaction)
+        own = self._profiles.of(transaction.user_id)
         out, status = np.empty((1, N_USER), np.float32), np.empty(1, np.uint8)
-        user_kernel(own, ROW, array, out, status)
+        user_kernel(own, ROW, transaction_array([field_values(transaction)]), out, status)
         self._state.update(own.tobytes())
-        yield transaction.terminal_id or transaction.user_id, value, out.tobytes()
+        payload = value.encode() if isinstance(value, str) else value
+        yield Row(transaction.terminal_id or transaction.user_id, out.tobytes() + payload)
 
 
 class Terminal(KeyedProcessFunction):
-    """Terminal, JSON and user features in; the decision out."""
+    """User features and JSON in; the key and value of the decision out."""
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self._state = runtime_context.get_state(ValueStateDescriptor("terminal", Types.PICKLED_BYTE_ARRAY()))
+        self._profiles = Profiles(self._state, TERMINAL_PROFILE)
         self._scorer = Scorer(load_model(ARTEFACT))
 
-    def process_element(self, value: Any, ctx: Any) -> Iterator[str]:
-        t = decode(value[1])
+    def decide(self, packed: bytes) -> tuple[bytes, bytes]:
+        t = msgspec.json.decode(packed[4 * N_USER :], type=Transaction)
         values = field_values(t)
-        own = profile(self._state, TERMINAL_PROFILE)
+        own = self._profiles.of(t.terminal_id or t.user_id)
         out = np.empty((1, N_TERMINAL), np.float32)
         terminal_kernel(own, ROW, transaction_array([values]), DEFAULT_RISK_DELAY_MS, out)
         self._state.update(own.tobytes())
-        features = np.concatenate((np.frombuffer(value[2], np.float32).reshape(1, -1), out), axis=1)
+        user = np.frombuffer(packed[: 4 * N_USER], np.float32).reshape(1, -1)
+        features = np.concatenate((user, out), axis=1)
         scores = self._scorer.score(features)
         decision = Decision(
             t.user_id, t.transaction_id, decision_id(t.user_id, t.transaction_id), values[EVENT_TIME],
@@ -87,57 +107,89 @@ class Terminal(KeyedProcessFunction):
             self._scorer.verdicts(scores.score)[0], float(scores.score[0]), scores.model_version,
             CONTRACT_VERSION, features.tobytes(), values[EVENT_TIME], t.terminal_id,
         )  # fmt: skip
-        yield msgspec.json.encode(decision).decode()
+        return t.user_id.encode(), msgspec.json.encode(decision)
+
+    def process_element(self, value: bytes, ctx: Any) -> Iterator[Row]:
+        yield Row(*self.decide(value))
 
 
-def main() -> None:
-    """Submit it: flink run -d -py benchmarks/per_event_job.py --bootstrap HOST:PORT --execution thread."""
-    options = argparse.ArgumentParser()
-    options.add_argument("--bootstrap", required=True)
-    options.add_argument("--topic-prefix", default="")
-    options.add_argument("--execution", choices=["thread", "process"], required=True)
-    chosen = options.parse_args()
+class UsualTerminal(Terminal):
+    """The same, keyed by a lambda, so that the whole element comes in; the decision as text."""
 
-    config = Configuration()
-    config.set_string("python.execution-mode", chosen.execution)
-    config.set_string("pipeline.object-reuse", "true")
-    env = StreamExecutionEnvironment.get_execution_environment(config)
-    env.set_parallelism(1)
-    source = (
-        KafkaSource.builder()
-        .set_bootstrap_servers(chosen.bootstrap)
-        .set_topics(f"{chosen.topic_prefix}transactions")
-        .set_group_id("per-event")
-        .set_starting_offsets(KafkaOffsetsInitializer.earliest())
-        .set_value_only_deserializer(SimpleStringSchema())
-        .build()
-    )
-    sink = (
-        KafkaSink.builder()
-        .set_bootstrap_servers(chosen.bootstrap)
-        .set_record_serializer(
-            KafkaRecordSerializationSchema.builder()
-            .set_topic(f"{chosen.topic_prefix}decisions")
-            .set_value_serialization_schema(SimpleStringSchema())
+    def process_element(self, value: Any, ctx: Any) -> Iterator[str]:
+        yield self.decide(value[1])[1].decode()
+
+
+def keyed(stream: DataStream, row_type: Any) -> KeyedStream:
+    """Key by the first field in the JVM; the function receives the second."""
+    selector = get_gateway().jvm.KeyByKeySelector()
+    java = stream._j_data_stream.keyBy(selector, Types.ROW([Types.STRING()]).get_java_type_info())
+    return KeyedStream(java, row_type, stream)
+
+
+class PerEvent(Scoring):
+    """The two jobs; both leave out what only the scoring job has: checks, repeats, side outputs, control."""
+
+    def run(self) -> None:
+        """Submit the one for the execution mode."""
+        if self._settings.execution == "thread":
+            self._best()
+        else:
+            self._usual()
+        self._env.execute("per event")
+
+    def _best(self) -> None:
+        self._io.source(self._settings, self._tables)
+        record = Types.ROW_NAMED(["k", "v"], [Types.STRING(), BYTES])
+        records = self._tables.to_append_stream(self._tables.sql_query("SELECT k, v FROM records"), record)
+        users = keyed(records, record).process(User(), BETWEEN).name("user")
+        decided = keyed(users, BETWEEN).process(Terminal(), DECISION).name("terminal")
+        decided.slot_sharing_group("terminal")
+        self._tables.create_temporary_view("decided", decided)
+        inserts = self._tables.create_statement_set()
+        inserts.add_insert_sql(
+            self._io.insert(self._settings, self._tables, "decisions", "SELECT k, v FROM decided")
+        )
+        inserts.attach_as_datastream()
+
+    def _usual(self) -> None:
+        settings = self._settings
+        source = (
+            KafkaSource.builder()
+            .set_bootstrap_servers(settings.bootstrap)
+            .set_topics(settings.topic("transactions"))
+            .set_group_id("per-event")
+            .set_starting_offsets(KafkaOffsetsInitializer.earliest())
+            .set_value_only_deserializer(SimpleStringSchema())
             .build()
         )
-        .set_delivery_guarantee(DeliveryGuarantee.AT_LEAST_ONCE)
-        .build()
-    )
-    between = Types.TUPLE([Types.STRING(), Types.STRING(), Types.PICKLED_BYTE_ARRAY()])
-    (
-        env.from_source(source, WatermarkStrategy.no_watermarks(), "transactions")
-        .key_by(lambda value: decode(value).user_id, Types.STRING())
-        .process(User(), between)
-        .name("user")
-        .key_by(lambda value: value[0], Types.STRING())
-        .process(Terminal(), Types.STRING())
-        .name("terminal")
-        .slot_sharing_group("terminal")
-        .sink_to(sink)
-    )
-    env.execute("per-event")
+        sink = (
+            KafkaSink.builder()
+            .set_bootstrap_servers(settings.bootstrap)
+            .set_record_serializer(
+                KafkaRecordSerializationSchema.builder()
+                .set_topic(settings.topic("decisions"))
+                .set_value_serialization_schema(SimpleStringSchema())
+                .build()
+            )
+            .set_delivery_guarantee(DeliveryGuarantee.AT_LEAST_ONCE)
+            .build()
+        )
+        (
+            self._env.from_source(source, WatermarkStrategy.no_watermarks(), "transactions")
+            .key_by(lambda value: msgspec.json.decode(value, type=Transaction).user_id, Types.STRING())
+            .process(User(), BETWEEN)
+            .name("user")
+            .key_by(lambda value: value[0], Types.STRING())
+            .process(UsualTerminal(), Types.STRING())
+            .name("terminal")
+            .slot_sharing_group("terminal")
+            .sink_to(sink)
+        )
 
 
 if __name__ == "__main__":
-    main()
+    # By name, not as part of this script, which would pickle the numba kernels with the functions.
+    from benchmarks import per_event_job  # noqa: PLW0406
+
+    per_event_job.PerEvent(CliApp.run(ScoringSettings)).run()
