@@ -14,9 +14,10 @@ from events.decision import Decision
 from events.transaction import Transaction
 from models.artefact import load_model
 from models.scorer import Scorer
+from models.signing import TRUSTED_KEYS, Keyring
 from operators.decision_log import decision_id
 from state.columns import field_values, transaction_array
-from state.contract import CONTRACT_VERSION
+from state.contract import CONTRACT_VERSION, U
 from state.engine import TerminalEngine, UserEngine
 
 ARTEFACT = Path(__file__).resolve().parent.parent / "models" / "artefacts" / "first"
@@ -71,8 +72,8 @@ def features_only(raw: list[bytes], batches: Iterable[int]) -> list[Rate]:
         ) -> None:
             part = transactions[start:end]
             array = transaction_array([field_values(t) for t in part])
-            users.features([t.user_id for t in part], array)
-            terminals.features([t.terminal_id for t in part], array)
+            user, _ = users.features([t.user_id for t in part], array)
+            terminals.features([t.terminal_id for t in part], array, user[:, U.USER_FRAUDS].copy())
 
         rates.append(Rate("features", batch, _rate(run, batch)))
     return rates
@@ -80,7 +81,9 @@ def features_only(raw: list[bytes], batches: Iterable[int]) -> list[Rate]:
 
 def json_to_json(raw: list[bytes], batches: Iterable[int]) -> list[Rate]:
     """JSON in, checks, features, the first model, decision JSON out."""
-    decoder, encoder, scorer = Decoder(Transaction), msgspec.json.Encoder(), Scorer(load_model(ARTEFACT))
+    keyring = Keyring.read(TRUSTED_KEYS)
+    decoder, encoder = Decoder(Transaction), msgspec.json.Encoder()
+    scorer = Scorer(load_model(ARTEFACT, keyring), keyring)
     rates = []
     for batch in batches:
         users, terminals = UserEngine(Memory()), TerminalEngine(Memory())
@@ -92,9 +95,9 @@ def json_to_json(raw: list[bytes], batches: Iterable[int]) -> list[Rate]:
             rows = [field_values(t) for t in part]
             array = transaction_array(rows)
             user, _ = users.features([t.user_id for t in part], array)
-            features = np.concatenate(
-                (user, terminals.features([t.terminal_id for t in part], array)), axis=1
-            )
+            frauds = user[:, U.USER_FRAUDS].copy()
+            terminal = terminals.features([t.terminal_id for t in part], array, frauds)
+            features = np.concatenate((user, terminal), axis=1)
             scores = scorer.score(features)
             levels = scorer.verdicts(scores.score)
             for i, (t, score, verdict) in enumerate(zip(part, scores.score.tolist(), levels, strict=True)):

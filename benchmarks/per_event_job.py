@@ -35,10 +35,11 @@ from flink_jobs.scoring import Scoring
 from flink_jobs.settings import ScoringSettings
 from models.artefact import load_model
 from models.scorer import Scorer
+from models.signing import TRUSTED_KEYS, Keyring
 from operators.decision_log import decision_id
 from operators.user_stage import BYTES
 from state.columns import EVENT_TIME, field_values, transaction_array
-from state.contract import CONTRACT_VERSION, DEFAULT_RISK_DELAY_MS, N_TERMINAL, N_USER
+from state.contract import CONTRACT_VERSION, DEFAULT_RISK_DELAY_MS, N_TERMINAL, N_USER, U
 from state.layout import TERMINAL_PROFILE, USER_PROFILE
 from state.terminal_kernel import terminal_kernel
 from state.user_kernel import user_kernel
@@ -89,16 +90,18 @@ class Terminal(KeyedProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         self._state = runtime_context.get_state(ValueStateDescriptor("terminal", Types.PICKLED_BYTE_ARRAY()))
         self._profiles = Profiles(self._state, TERMINAL_PROFILE)
-        self._scorer = Scorer(load_model(ARTEFACT))
+        keyring = Keyring.read(TRUSTED_KEYS)
+        self._scorer = Scorer(load_model(ARTEFACT, keyring), keyring)
 
     def decide(self, packed: bytes) -> tuple[bytes, bytes]:
         t = msgspec.json.decode(packed[4 * N_USER :], type=Transaction)
         values = field_values(t)
         own = self._profiles.of(t.terminal_id or t.user_id)
         out = np.empty((1, N_TERMINAL), np.float32)
-        terminal_kernel(own, ROW, transaction_array([values]), DEFAULT_RISK_DELAY_MS, out)
-        self._state.update(own.tobytes())
         user = np.frombuffer(packed[: 4 * N_USER], np.float32).reshape(1, -1)
+        frauds = user[:, U.USER_FRAUDS].copy()
+        terminal_kernel(own, ROW, transaction_array([values]), frauds, DEFAULT_RISK_DELAY_MS, out)
+        self._state.update(own.tobytes())
         features = np.concatenate((user, out), axis=1)
         scores = self._scorer.score(features)
         decision = Decision(
@@ -192,4 +195,6 @@ if __name__ == "__main__":
     # By name, not as part of this script, which would pickle the numba kernels with the functions.
     from benchmarks import per_event_job  # noqa: PLW0406
 
-    per_event_job.PerEvent(CliApp.run(ScoringSettings)).run()
+    submitted = CliApp.run(ScoringSettings)
+    trusted = Keyring.read(submitted.trusted_keys, submitted.allow_unsigned)
+    per_event_job.PerEvent(submitted, trusted).run()

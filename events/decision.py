@@ -42,6 +42,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     late: bool = False
     parts: dict[str, float] = {}
     rules: list[str] = []
+    review_threshold: Probability | None = None
+    """The score that was reviewed from, where a budget of alerts had moved it."""
 
 
 class Anomaly(msgspec.Struct, frozen=True, gc=False):

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from events.types import EventTime, Identifier, Prose
+from events.types import Amount, EventTime, Identifier, Prose
 
 Source = Literal["analyst", "chargeback", "customer"]
 
@@ -42,3 +42,4 @@ class Label(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     source: Source
     labelled_at: EventTime
     terminal_id: Identifier | None = None
+    amount: Amount | None = None

@@ -21,6 +21,7 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
     ("Invalid RFC3339", "bad_time"),
     ("Invalid enum value", "unknown_value"),
     ("Invalid base64", "wrong_type"),
+    ("Expected `str` matching", "bad_identifier"),
     ("Expected `", "out_of_range"),
     ("Number out of range", "out_of_range"),
     ("Integer value out of range", "out_of_range"),

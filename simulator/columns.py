@@ -29,6 +29,7 @@ LABEL_ROW: Final = np.dtype(
         ("user", "i4"),
         ("terminal", "i4"),
         ("event_time", "i8"),
+        ("amount", "f8"),
         ("labelled_at", "i8"),
         ("is_fraud", "?"),
         ("source", "i1"),
@@ -124,13 +125,14 @@ class Naming:
                 "source": self._sources[rows["source"]],
                 "labelled_at": rows["labelled_at"].astype(np.int64),
                 "terminal_id": _where(terminal != NONE, self._terminals[terminal]),
+                "amount": rows["amount"],
             }
         )
 
 
 def maturity_labels(transactions: pd.DataFrame, delay_days: float) -> pd.DataFrame:
     """Columns of Label for recorded transactions with `is_fraud`: all known after the same delay."""
-    labels = transactions[["transaction_id", "user_id", "event_time", "is_fraud"]].copy()
+    labels = transactions[["transaction_id", "user_id", "event_time", "amount", "is_fraud"]].copy()
     labels["is_fraud"] = labels["is_fraud"].astype(bool)
     labels["source"] = "chargeback"
     labels["labelled_at"] = labels["event_time"] + round(delay_days * DAY_MS)

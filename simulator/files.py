@@ -45,6 +45,7 @@ LABEL_SCHEMA: Final = pa.schema(
         ("source", TEXT),
         ("labelled_at", MS),
         ("terminal_id", TEXT),
+        ("amount", pa.float64()),
     ]
 )
 

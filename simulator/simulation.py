@@ -184,7 +184,7 @@ def _labels(config: SimulationConfig, day: int, rows: Rows, first_number: int) -
     n = len(rows)
     labels: Rows = np.empty(n, dtype=LABEL_ROW)
     labels["number"] = np.arange(first_number, first_number + n)
-    for field in ("user", "terminal", "event_time"):
+    for field in ("user", "terminal", "event_time", "amount"):
         labels[field] = rows[field]
     fraud = rows["scenario"] != 0
     source = rng.choice(len(SOURCES), size=n, p=SOURCE_SHARES)

@@ -57,5 +57,7 @@ def label_array(labels: Sequence[Label]) -> NDArray[np.void]:
     array = np.empty(len(labels), LABEL)
     array["time"] = [epoch_ms(label.event_time) for label in labels]
     array["id"] = _hashes([label.transaction_id for label in labels])
+    array["amount"] = np.array([label.amount for label in labels], np.float64)  # None becomes NaN
+    array["ratio"] = np.nan
     array["is_fraud"] = [label.is_fraud for label in labels]
     return array

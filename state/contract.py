@@ -12,7 +12,7 @@ history is empty. Times are UTC.
 from enum import IntEnum
 from typing import NamedTuple
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 
 SECOND_MS = 1000
 MINUTE_MS = 60 * SECOND_MS
@@ -38,7 +38,10 @@ WINDOW_NAMES = {
 
 NIGHT_ENDS_HOUR = 6
 RAPID_SUCCESSION_S = 60
+HISTORY = 50  # amounts that the median is taken of
 RECENT = 20
+SEQUENCE = 10  # transactions that a sequence model sees before the present one
+FRAUD_WINDOW_MS = 60 * DAY_MS
 DUPLICATE_LOOKBACK = 10
 IMPOSSIBLE_SPEED_KMH = 900.0
 IMPOSSIBLE_DISTANCE_KM = 50.0
@@ -99,6 +102,15 @@ class U(IntEnum):
     RECEIVERS_24H = 53
     USER_FRAUDS = 54
     DAYS_SINCE_USER_FRAUD = 55
+    MEDIAN = 56
+    MEDIAN_RATIO = 57
+    MEDIAN_DEVIATION = 58
+    MEDIAN_Z = 59
+    LARGEST_3 = 60
+    LARGEST_7 = 61
+    SEQUENCE_AMOUNT = 62
+    SEQUENCE_AGE = 72
+    SEQUENCE_TERMINAL = 82
 
 
 class T(IntEnum):
@@ -111,10 +123,26 @@ class T(IntEnum):
     AMOUNT_RATIO = 16
     AMOUNT_Z = 17
     RISK = 18
+    FRAUDS = 21
+    DAYS_SINCE_FRAUD = 22
+    DAYS_SINCE_FIRST_FRAUD = 23
+    LEGITIMATE_SINCE_FRAUD = 24
+    FRAUD_RUN = 25
+    DAYS_SINCE_RUN = 26
+    DAYS_CLEAN = 27
+    FRAUD_AMOUNT = 28
+    FRAUD_RATIO = 29
+    FRAUD_RATIO_LEAST = 30
+    DEFRAUDED_SHARE = 31
+    DAYS_SINCE_LEGITIMATE = 32
 
 
 def _windows(windows: tuple[int, ...], name: str, unit: str, definition: str) -> list[Feature]:
     return [Feature(name.format(WINDOW_NAMES[w]), unit, definition.format(WINDOW_NAMES[w])) for w in windows]
+
+
+def _sequence(name: str, unit: str, definition: str) -> list[Feature]:
+    return [Feature(name.format(k), unit, definition.format(k)) for k in range(1, SEQUENCE + 1)]
 
 
 USER_FEATURES: tuple[Feature, ...] = (
@@ -166,6 +194,15 @@ USER_FEATURES: tuple[Feature, ...] = (
     Feature("receivers_24h", "1", "distinct receivers in the last 24 h, counted up to 16"),
     Feature("user_frauds", "1", "the user's known frauds, counted up to 8"),
     Feature("days_since_user_fraud", "d", "time since the user's latest known fraud"),
+    Feature("user_amount_median", "currency", f"median amount of the user's last {HISTORY} transactions"),
+    Feature("median_ratio", "1", "amount / user_amount_median"),
+    Feature("median_deviation", "currency", f"mean distance of the last {HISTORY} amounts from that median"),
+    Feature("median_z", "1", "(amount - user_amount_median) / median_deviation"),
+    Feature("largest_ratio_3", "1", "largest of the user's last 3 amounts / user_amount_median"),
+    Feature("largest_ratio_7", "1", "largest of the user's last 7 amounts / user_amount_median"),
+    *_sequence("previous_amount_{}", "currency", "amount of the user's transaction {} before this one"),
+    *_sequence("previous_age_{}", "s", "time since that transaction, {} before this one"),
+    *_sequence("previous_terminal_{}", "0/1", "the transaction {} before this one was at the same terminal"),
 )
 
 TERMINAL_FEATURES: tuple[Feature, ...] = (
@@ -185,6 +222,28 @@ TERMINAL_FEATURES: tuple[Feature, ...] = (
         "terminal_risk_{}",
         "1",
         "known frauds / transactions at the terminal in the {} that ended one risk delay ago",
+    ),
+    Feature("terminal_frauds", "1", "known frauds at the terminal in the last 60 d, counted up to 32"),
+    Feature("days_since_terminal_fraud", "d", "time since the latest of them"),
+    Feature("days_since_first_terminal_fraud", "d", "time since the first of them"),
+    Feature(
+        "legitimate_since_terminal_fraud",
+        "1",
+        "transactions at the terminal after the latest of them and up to one risk delay ago",
+    ),
+    Feature("terminal_fraud_run", "1", "latest known frauds with no transaction known as legitimate between"),
+    Feature("days_since_terminal_fraud_run", "d", "time since the first fraud of that run"),
+    Feature("days_clean_before_run", "d", "time since the last transaction before that run"),
+    Feature("terminal_fraud_amount", "currency", "mean amount of the frauds of that run"),
+    Feature("terminal_fraud_ratio", "1", "mean over that run of amount / the user's median at labelling"),
+    Feature("terminal_fraud_ratio_least", "1", "least of these ratios"),
+    Feature(
+        "terminal_defrauded_30d", "1", "share of the transactions of the last 30d by users with a known fraud"
+    ),
+    Feature(
+        "days_since_terminal_legitimate",
+        "d",
+        "time since the last transaction at the terminal, at least one risk delay ago, not known as fraud",
     ),
 )
 

@@ -36,7 +36,7 @@ class UserEngine:
         return out, status
 
     def label(self, users: Sequence[str], labels: NDArray[np.void]) -> None:
-        """Fold labels (LABEL [n]) into the profiles of their users."""
+        """Fold labels (LABEL [n]) into the profiles of their users; sets the `ratio` of each label."""
         for start in range(0, len(users), CHUNK):
             part = slice(start, start + CHUNK)
             label_user(self._arena.profiles, self._arena.rows(users[part]), labels[part])
@@ -61,9 +61,15 @@ class TerminalEngine:
         self._risk_delay_ms = risk_delay_ms
 
     def features(
-        self, terminals: Sequence[str | None], transactions: NDArray[np.void]
+        self,
+        terminals: Sequence[str | None],
+        transactions: NDArray[np.void],
+        user_frauds: NDArray[np.float32],
     ) -> NDArray[np.float32]:
-        """Features f4 [n, N_TERMINAL] of each transaction (TRANSACTION [n]); NaN where it has no terminal."""
+        """Features f4 [n, N_TERMINAL] of each transaction (TRANSACTION [n]); NaN where it has no terminal.
+
+        user_frauds: f4 [n], the feature of that name.
+        """
         n = len(terminals)
         out = np.empty((n, N_TERMINAL), np.float32)
         for start in range(0, n, CHUNK):
@@ -71,7 +77,14 @@ class TerminalEngine:
             named = [t for t in terminals[part] if t is not None]
             rows = np.full(len(terminals[part]), -1, np.int64)
             rows[[t is not None for t in terminals[part]]] = self._arena.rows(named)
-            terminal_kernel(self._arena.profiles, rows, transactions[part], self._risk_delay_ms, out[part])
+            terminal_kernel(
+                self._arena.profiles,
+                rows,
+                transactions[part],
+                user_frauds[part],
+                self._risk_delay_ms,
+                out[part],
+            )
             self._arena.write(named)
         return out
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from state.contract import (
     BUCKETS,
+    HISTORY,
     MAX_RISK_DELAY_MS,
     RECENT,
     RISK_WINDOWS,
@@ -15,8 +16,8 @@ from state.contract import (
     USER_WINDOWS,
 )
 
-USER_LAYOUT = 1
-TERMINAL_LAYOUT = 1
+USER_LAYOUT = 2
+TERMINAL_LAYOUT = 2
 
 SEEN = 32  # transaction ids remembered per user
 KNOWN_DEVICES = 8
@@ -48,7 +49,7 @@ USER_PROFILE = np.dtype(
         ("window_count", "u4", (len(USER_WINDOWS), BUCKETS)),
         ("window_sum", "f4", (len(USER_WINDOWS), BUCKETS)),
         ("seen", "u8", (SEEN,)),  # 48 bits of the transaction id, 16 bits of its content
-        ("recent_amount", "f4", (RECENT,)),
+        ("recent_amount", "f4", (HISTORY,)),  # NaN where an older layout did not keep it
         ("recent_second", "u4", (RECENT,)),
         ("recent_terminal", "u4", (RECENT,)),
         ("devices", "u4", (KNOWN_DEVICES,)),
@@ -84,6 +85,9 @@ TERMINAL_PROFILE = np.dtype(
         ("risk_30d", "u4", (risk_buckets(RISK_WINDOWS[2]),)),
         ("fraud_id", "u4", (TERMINAL_FRAUDS,)),
         ("fraud_second", "u4", (TERMINAL_FRAUDS,)),
+        ("fraud_amount", "f4", (TERMINAL_FRAUDS,)),
+        ("fraud_ratio", "f4", (TERMINAL_FRAUDS,)),
+        ("defrauded_count", "u4", (BUCKETS,)),  # over the longest of the windows
     ],
     align=True,
 )
@@ -108,7 +112,16 @@ TRANSACTION = np.dtype(
     align=True,
 )
 
-LABEL = np.dtype([("time", "i8"), ("id", "u8"), ("is_fraud", "?")], align=True)
+LABEL = np.dtype(
+    [
+        ("time", "i8"),
+        ("id", "u8"),
+        ("amount", "f4"),  # NaN where the label does not say
+        ("ratio", "f4"),  # against the user's median when the label came; the user's kernel fills it in
+        ("is_fraud", "?"),
+    ],
+    align=True,
+)
 
 TRANSACTION_TYPES = ("purchase", "payment", "transfer", "cash_out", "cash_in", "debit", "refund")
 TRANSFER = TRANSACTION_TYPES.index("transfer") + 1

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from state.contract import DEFAULT_RISK_DELAY_MS, N_FEATURES, N_USER
+from state.contract import DEFAULT_RISK_DELAY_MS, N_FEATURES, N_USER, U
 from state.layout import TERMINAL_PROFILE, USER_PROFILE
 from state.terminal_kernel import label_terminal, terminal_kernel
 from state.user_kernel import label_user, user_kernel
@@ -54,7 +54,8 @@ def replay(
         user_kernel(users, user[part], transactions[part], features[part], status[part])
         scored = np.flatnonzero(status[part] <= 1) + start
         block = np.empty((len(scored), N_FEATURES - N_USER), np.float32)
-        terminal_kernel(terminals, terminal[scored], transactions[scored], risk_delay_ms, block)
+        frauds = features[scored, U.USER_FRAUDS]
+        terminal_kernel(terminals, terminal[scored], transactions[scored], frauds, risk_delay_ms, block)
         features[scored, N_USER:] = block
 
     done = 0

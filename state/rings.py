@@ -55,18 +55,24 @@ def sample_deviation(count: int, m2: float) -> float:
 
 
 @nb.njit(cache=True)
-def fold_label(ids: Any, seconds: Any, label: Any) -> None:
-    """Enter a known fraud, or strike it out when a later label says legitimate. Repeats change nothing."""
+def fold_label(ids: Any, seconds: Any, label: Any) -> int:
+    """Enter a known fraud, or strike it out when a later label says legitimate. Repeats change nothing.
+
+    The place that changed, or -1.
+    """
     key = np.uint32(label.id >> np.uint64(32)) | np.uint32(1)
     for k in range(len(ids)):
         if ids[k] == key:
             if not label.is_fraud:
                 ids[k] = 0
                 seconds[k] = 0
-            return
+                return int(k)
+            return -1
     if not label.is_fraud:
-        return
+        return -1
     at = np.argmin(seconds)  # a free place, else the fraud longest ago
-    if seconds[at] <= label.time // 1000:
-        ids[at] = key
-        seconds[at] = label.time // 1000
+    if seconds[at] > label.time // 1000:
+        return -1
+    ids[at] = key
+    seconds[at] = label.time // 1000
+    return int(at)

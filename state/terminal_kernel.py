@@ -6,8 +6,8 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from state.contract import BUCKETS, RISK_WINDOWS, TERMINAL_WINDOWS, T
-from state.layout import TERMINAL_LAYOUT, USER_CELLS
+from state.contract import BUCKETS, DAY_MS, FRAUD_WINDOW_MS, RISK_WINDOWS, TERMINAL_WINDOWS, T
+from state.layout import TERMINAL_FRAUDS, TERMINAL_LAYOUT, USER_CELLS
 from state.rings import advance, fold, fold_label, sample_deviation, window_totals
 
 WINDOWS_S = np.array(TERMINAL_WINDOWS, np.int64) // 1000
@@ -15,7 +15,7 @@ WIDTHS = np.array(TERMINAL_WINDOWS, np.int64) // BUCKETS
 LONGEST_MS = TERMINAL_WINDOWS[-1]
 RISK_1D, RISK_7D, RISK_30D = (w // BUCKETS for w in RISK_WINDOWS)
 SATURATED = 65535
-N_TERMINAL = T.RISK.value + len(RISK_WINDOWS)
+N_TERMINAL = T.DAYS_SINCE_LEGITIMATE.value + 1
 
 
 @nb.njit(cache=True)
@@ -56,13 +56,133 @@ def _risk(ring: Any, seconds: Any, newest_ms: int, until_ms: int, width: int) ->
 
 
 @nb.njit(cache=True)
-def terminal_kernel(profiles: Any, row: Any, transactions: Any, risk_delay_ms: int, out: Any) -> None:
+def _between(ring: Any, newest_ms: int, first: int, last: int, width: int) -> int:
+    """Sum over the buckets first to last, as far as the ring holds them."""
+    head = newest_ms // width
+    total = np.int64(0)
+    for bucket in range(max(first, head - len(ring) + 1), min(last, head) + 1):
+        total += np.int64(ring[bucket % len(ring)])
+    return int(total)
+
+
+@nb.njit(cache=True)
+def _transactions(p: Any, newest_ms: int, after_ms: int, until_ms: int, last: int) -> int:
+    """Transactions between the buckets of two times, by the finest ring that goes back so far.
+
+    last: 0 to count the bucket of until_ms, -1 to leave it out; that of after_ms is always left out.
+    """
+    if newest_ms // RISK_1D - after_ms // RISK_1D < len(p.risk_1d):
+        width = RISK_1D
+        return int(_between(p.risk_1d, newest_ms, after_ms // width + 1, until_ms // width + last, width))
+    if newest_ms // RISK_7D - after_ms // RISK_7D < len(p.risk_7d):
+        width = RISK_7D
+        return int(_between(p.risk_7d, newest_ms, after_ms // width + 1, until_ms // width + last, width))
+    width = RISK_30D
+    return int(_between(p.risk_30d, newest_ms, after_ms // width + 1, until_ms // width + last, width))
+
+
+@nb.njit(cache=True)
+def _days_clean(p: Any, newest_ms: int, time: int, before_s: int) -> float:
+    """Time since the bucket with the last transaction before that of before_s; NaN where none is held."""
+    bucket = np.int64(before_s) * 1000 // RISK_1D - 1
+    while newest_ms // RISK_1D - bucket < len(p.risk_1d):
+        if p.risk_1d[bucket % len(p.risk_1d)] > 0:
+            return (time - bucket * RISK_1D) / DAY_MS
+        bucket -= 1
+    return np.nan
+
+
+@nb.njit(cache=True)
+def _latest_first(p: Any, time: int, order: Any) -> int:
+    """How many known frauds lie in FRAUD_WINDOW_MS before time; order: i8 [TERMINAL_FRAUDS], their places."""
+    n = 0
+    oldest = (time - FRAUD_WINDOW_MS) // 1000
+    for k in range(TERMINAL_FRAUDS):
+        second = np.int64(p.fraud_second[k])
+        if p.fraud_id[k] == 0 or second < oldest or second > time // 1000:
+            continue
+        at = n
+        while at > 0 and p.fraud_second[order[at - 1]] < p.fraud_second[k]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = k
+        n += 1
+    return n
+
+
+@nb.njit(cache=True)
+def _frauds(  # noqa: PLR0913, PLR0917
+    p: Any, time: int, newest_ms: int, until_ms: int, order: Any, o: Any
+) -> None:
+    n = _latest_first(p, time, order)
+    o[T.FRAUDS.value] = n
+    o[T.DAYS_SINCE_FRAUD.value : T.FRAUD_RATIO_LEAST.value + 1] = np.nan
+    if n == 0:
+        return
+    second = time / 1000.0
+    latest, first = np.int64(p.fraud_second[order[0]]), np.int64(p.fraud_second[order[n - 1]])
+    o[T.DAYS_SINCE_FRAUD.value] = (second - latest) * 1000.0 / DAY_MS
+    o[T.DAYS_SINCE_FIRST_FRAUD.value] = (second - first) * 1000.0 / DAY_MS
+    o[T.LEGITIMATE_SINCE_FRAUD.value] = _transactions(p, newest_ms, latest * 1000, until_ms, 0)
+
+    run = 1
+    start = latest
+    while run < n:
+        earlier = np.int64(p.fraud_second[order[run]])
+        if _transactions(p, newest_ms, earlier * 1000, min(start * 1000, until_ms), -1) > 0:
+            break
+        start = earlier
+        run += 1
+    o[T.FRAUD_RUN.value] = run
+    o[T.DAYS_SINCE_RUN.value] = (second - start) * 1000.0 / DAY_MS
+    o[T.DAYS_CLEAN.value] = _days_clean(p, newest_ms, time, start)
+    amount, ratio, least = 0.0, 0.0, np.inf
+    for k in range(run):
+        amount += p.fraud_amount[order[k]]
+        ratio += p.fraud_ratio[order[k]]
+        least = min(least, p.fraud_ratio[order[k]])
+    o[T.FRAUD_AMOUNT.value] = amount / run
+    o[T.FRAUD_RATIO.value] = ratio / run
+    o[T.FRAUD_RATIO_LEAST.value] = least if not math.isnan(ratio) else np.nan
+
+
+@nb.njit(cache=True)
+def _days_since_legitimate(p: Any, newest_ms: int, time: int, until_ms: int) -> float:
+    """Time since the last bucket that is older than the delay and holds more than known frauds; else NaN."""
+    bucket = until_ms // RISK_1D - 1
+    while newest_ms // RISK_1D - bucket < len(p.risk_1d):
+        others = np.int64(p.risk_1d[bucket % len(p.risk_1d)])
+        if others > 0:
+            for k in range(TERMINAL_FRAUDS):
+                others -= p.fraud_id[k] != 0 and np.int64(p.fraud_second[k]) * 1000 // RISK_1D == bucket
+            if others > 0:
+                return (time - bucket * RISK_1D) / DAY_MS
+        bucket -= 1
+    return np.nan
+
+
+@nb.njit(cache=True)
+def _defrauded(p: Any, time: int, newest_ms: int, own: bool) -> float:
+    """Share of the visits in the longest window by users with a known fraud, this one with them."""
+    width = WIDTHS[-1]
+    advance(p.defrauded_count, p.last_ms, newest_ms, width)
+    if own:
+        fold(p.defrauded_count, newest_ms, time, width, 1)
+    defrauded, visits = window_totals(p.defrauded_count, p.window_count[-1], newest_ms, time, width)
+    return defrauded / visits if visits > 0 else np.nan
+
+
+@nb.njit(cache=True)
+def terminal_kernel(  # noqa: PLR0913, PLR0917 - each is an input of the pass
+    profiles: Any, row: Any, transactions: Any, user_frauds: Any, risk_delay_ms: int, out: Any
+) -> None:
     """Features of each transaction against its terminal's profile; the profile is updated in place.
 
     profiles: TERMINAL_PROFILE [p]; row: i8 [n], the profile of each transaction, or -1 where it has no
-    terminal (its features are NaN); transactions: TRANSACTION [n]; risk_delay_ms: 0 to MAX_RISK_DELAY_MS;
-    out: f4 [n, N_TERMINAL].
+    terminal (its features are NaN); transactions: TRANSACTION [n]; user_frauds: f4 [n], the known frauds of
+    each transaction's user; risk_delay_ms: 0 to MAX_RISK_DELAY_MS; out: f4 [n, N_TERMINAL].
     """
+    order = np.empty(TERMINAL_FRAUDS, np.int64)
     for i in range(len(row)):
         o = out[i]
         if row[i] < 0:
@@ -96,17 +216,24 @@ def terminal_kernel(profiles: Any, row: Any, transactions: Any, risk_delay_ms: i
         advance(p.risk_1d, p.last_ms, newest, RISK_1D)
         advance(p.risk_7d, p.last_ms, newest, RISK_7D)
         advance(p.risk_30d, p.last_ms, newest, RISK_30D)
-        if p.risk_1d[t.time // RISK_1D % len(p.risk_1d)] < SATURATED:
-            fold(p.risk_1d, newest, t.time, RISK_1D, 1)
-        fold(p.risk_7d, newest, t.time, RISK_7D, 1)
-        fold(p.risk_30d, newest, t.time, RISK_30D, 1)
+        late = newest - t.time >= LONGEST_MS
+        if not late:
+            if p.risk_1d[t.time // RISK_1D % len(p.risk_1d)] < SATURATED:
+                fold(p.risk_1d, newest, t.time, RISK_1D, 1)
+            fold(p.risk_7d, newest, t.time, RISK_7D, 1)
+            fold(p.risk_30d, newest, t.time, RISK_30D, 1)
         until = t.time - risk_delay_ms
         o[T.RISK.value] = _risk(p.risk_1d, p.fraud_second, newest, until, RISK_1D)
         o[T.RISK.value + 1] = _risk(p.risk_7d, p.fraud_second, newest, until, RISK_7D)
         o[T.RISK.value + 2] = _risk(p.risk_30d, p.fraud_second, newest, until, RISK_30D)
 
+        _frauds(p, t.time, newest, until, order, o)
+
+        o[T.DAYS_SINCE_LEGITIMATE.value] = _days_since_legitimate(p, newest, t.time, until)
+        o[T.DEFRAUDED_SHARE.value] = _defrauded(p, t.time, newest, user_frauds[i] > 0)
+
         p.last_ms = newest
-        if newest - t.time >= LONGEST_MS:
+        if late:
             continue
         p.count += 1
         delta = t.amount - p.mean
@@ -120,4 +247,7 @@ def label_terminal(profiles: Any, row: Any, labels: Any) -> None:
     for i in range(len(row)):
         p = profiles[row[i]]
         p.version = TERMINAL_LAYOUT
-        fold_label(p.fraud_id, p.fraud_second, labels[i])
+        at = fold_label(p.fraud_id, p.fraud_second, labels[i])
+        if at >= 0:
+            p.fraud_amount[at] = labels[i].amount if labels[i].is_fraud else 0.0
+            p.fraud_ratio[at] = labels[i].ratio if labels[i].is_fraud else 0.0

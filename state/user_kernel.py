@@ -15,12 +15,14 @@ from state.contract import (
     BUCKETS,
     DAY_MS,
     DUPLICATE_LOOKBACK,
+    HISTORY,
     HOUR_MS,
     IMPOSSIBLE_DISTANCE_KM,
     IMPOSSIBLE_SPEED_KMH,
     NIGHT_ENDS_HOUR,
     RAPID_SUCCESSION_S,
     RECENT,
+    SEQUENCE,
     USER_WINDOWS,
     U,
 )
@@ -32,6 +34,7 @@ WIDTHS = np.array(USER_WINDOWS, np.int64) // BUCKETS
 LONGEST_MS = USER_WINDOWS[-1]
 ID_BITS = np.uint64(0xFFFFFFFFFFFF0000)
 VOTES_MAX = 65535
+N_USER = U.SEQUENCE_TERMINAL.value + SEQUENCE
 
 
 class Status(IntEnum):
@@ -92,12 +95,12 @@ def _amounts(p: Any, t: Any, o: Any) -> None:
 
     n = min(np.int64(p.count), RECENT)
     mean = 0.0
-    for k in range(n):
-        mean += p.recent_amount[k]
+    for back in range(1, n + 1):
+        mean += p.recent_amount[(p.count - back) % HISTORY]
     mean = mean / n if n > 0 else np.nan
     m2 = 0.0
-    for k in range(n):
-        m2 += (p.recent_amount[k] - mean) ** 2
+    for back in range(1, n + 1):
+        m2 += (p.recent_amount[(p.count - back) % HISTORY] - mean) ** 2
     deviation = sample_deviation(n, m2)
     o[U.RECENT_MEAN.value] = mean
     o[U.RECENT_DEVIATION.value] = deviation
@@ -106,8 +109,70 @@ def _amounts(p: Any, t: Any, o: Any) -> None:
 
     same = 0
     for back in range(1, min(n, DUPLICATE_LOOKBACK) + 1):
-        same += p.recent_amount[(p.count - back) % RECENT] == np.float32(a)
+        same += p.recent_amount[(p.count - back) % HISTORY] == np.float32(a)
     o[U.DUPLICATE_AMOUNT.value] = same
+
+
+@nb.njit(cache=True)
+def _median(p: Any, known: Any) -> float:
+    """Median of the last HISTORY amounts, NaN where there are none; known: f4 [HISTORY], overwritten."""
+    n = 0
+    for k in range(min(np.int64(p.count), HISTORY)):
+        amount = p.recent_amount[k]
+        if math.isnan(amount):
+            continue
+        at = n  # insertion sort: few values, and nothing to allocate
+        while at > 0 and known[at - 1] > amount:
+            known[at] = known[at - 1]
+            at -= 1
+        known[at] = amount
+        n += 1
+    if n == 0:
+        return np.nan
+    return (np.float64(known[(n - 1) // 2]) + np.float64(known[n // 2])) / 2.0
+
+
+@nb.njit(cache=True)
+def _largest(p: Any, last: int) -> float:
+    """Largest of the last amounts."""
+    largest = np.float32(0.0)
+    for back in range(1, min(np.int64(p.count), last) + 1):
+        largest = max(largest, p.recent_amount[(p.count - back) % HISTORY])
+    return float(largest)
+
+
+@nb.njit(cache=True)
+def _deviations(p: Any, t: Any, o: Any, scratch: Any) -> None:
+    median = _median(p, scratch)
+    distance = 0.0
+    n = 0
+    for k in range(min(np.int64(p.count), HISTORY)):
+        if not math.isnan(p.recent_amount[k]):
+            distance += abs(p.recent_amount[k] - median)
+            n += 1
+    deviation = distance / n if n > 1 else np.nan
+    o[U.MEDIAN.value] = median
+    o[U.MEDIAN_RATIO.value] = t.amount / median if median > 0.0 else np.nan
+    o[U.MEDIAN_DEVIATION.value] = deviation
+    o[U.MEDIAN_Z.value] = (t.amount - median) / deviation if deviation > 0.0 else np.nan
+    o[U.LARGEST_3.value] = _largest(p, 3) / median if median > 0.0 else np.nan
+    o[U.LARGEST_7.value] = _largest(p, 7) / median if median > 0.0 else np.nan
+
+
+@nb.njit(cache=True)
+def _sequence(p: Any, t: Any, o: Any) -> None:
+    for k in range(SEQUENCE):
+        if k >= p.count:
+            o[U.SEQUENCE_AMOUNT.value + k] = np.nan
+            o[U.SEQUENCE_AGE.value + k] = np.nan
+            o[U.SEQUENCE_TERMINAL.value + k] = np.nan
+            continue
+        back = p.count - 1 - k
+        o[U.SEQUENCE_AMOUNT.value + k] = p.recent_amount[back % HISTORY]
+        o[U.SEQUENCE_AGE.value + k] = t.time / 1000.0 - p.recent_second[back % RECENT]
+        o[U.SEQUENCE_TERMINAL.value + k] = (
+            p.recent_terminal[back % RECENT] == t.terminal if t.terminal != 0 else np.nan
+        )
 
 
 @nb.njit(cache=True)
@@ -266,6 +331,7 @@ def user_kernel(profiles: Any, row: Any, transactions: Any, out: Any, status: An
     out: f4 [n, >= N_USER], its first N_USER columns are written; status: u1 [n], a Status each.
     A REPEAT or CONFLICT gets NaN features and leaves the profile alone.
     """
+    scratch = np.empty(HISTORY, np.float32)
     for i in range(len(row)):
         p = profiles[row[i]]
         t = transactions[i]
@@ -273,7 +339,7 @@ def user_kernel(profiles: Any, row: Any, transactions: Any, out: Any, status: An
         seal = (t.id & ID_BITS) | _content(t)
         status[i] = _recognise(p, seal)
         if status[i] != Status.FOLDED.value:
-            o[: U.DAYS_SINCE_USER_FRAUD.value + 1] = np.nan
+            o[:N_USER] = np.nan
             continue
 
         if p.count == 0:
@@ -288,6 +354,8 @@ def user_kernel(profiles: Any, row: Any, transactions: Any, out: Any, status: An
 
         _calendar(t, o)
         _amounts(p, t, o)
+        _deviations(p, t, o, scratch)
+        _sequence(p, t, o)
         _device(p, t, o, folds)
         _terminal(p, t, o, folds)
         _country(p, t, o, folds)
@@ -310,7 +378,7 @@ def user_kernel(profiles: Any, row: Any, transactions: Any, out: Any, status: An
         p.seen_count += 1
         if not folds:
             continue
-        p.recent_amount[p.count % RECENT] = t.amount
+        p.recent_amount[p.count % HISTORY] = t.amount
         p.recent_second[p.count % RECENT] = t.time // 1000
         p.recent_terminal[p.count % RECENT] = t.terminal
         p.count += 1
@@ -322,8 +390,15 @@ def user_kernel(profiles: Any, row: Any, transactions: Any, out: Any, status: An
 
 @nb.njit(cache=True)
 def label_user(profiles: Any, row: Any, labels: Any) -> None:
-    """Fold labels (LABEL [n]) into the users' known frauds (USER_PROFILE [p], row i8 [n])."""
+    """Fold labels (LABEL [n]) into the users' known frauds (USER_PROFILE [p], row i8 [n]).
+
+    `ratio` of each label is set, for its terminal: an amount that is usual for the user speaks against the
+    terminal, an unusual one against the card.
+    """
+    scratch = np.empty(HISTORY, np.float32)
     for i in range(len(row)):
         p = profiles[row[i]]
         p.version = USER_LAYOUT
         fold_label(p.fraud_id, p.fraud_second, labels[i])
+        median = _median(p, scratch)
+        labels[i].ratio = labels[i].amount / median if median > 0.0 else np.nan

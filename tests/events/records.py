@@ -12,6 +12,7 @@ from events.transaction import Transaction
 from events.types import EARLIEST_MS, EPOCH, LATEST_MS, MAX_AMOUNT
 
 identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:@/+=-]{0,127}", fullmatch=True)
+paths = identifiers.filter(lambda path: ".." not in path)
 labels = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 ._:@/+=&,()-]{0,63}", fullmatch=True)
 prose = st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp")), max_size=200)
 amounts = st.floats(0, MAX_AMOUNT)
@@ -81,7 +82,12 @@ model_updates = st.builds(
     issued_at=times,
     issued_by=identifiers,
 ) | st.builds(
-    ModelUpdate, slot=st.just("model"), artefact=identifiers, issued_at=times, issued_by=identifiers
+    ModelUpdate,
+    slot=st.just("model"),
+    artefact=paths,
+    issued_at=times,
+    issued_by=identifiers,
+    previous=st.lists(paths, max_size=16),
 )
 rules = st.builds(
     Rule,

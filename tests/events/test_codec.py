@@ -199,6 +199,18 @@ def test_memory_of_accepted_texts_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
             "bad_identifier",
             "artefact",
         ),
+        (
+            ModelUpdate,
+            {
+                "slot": "model",
+                "artefact": "/models/b",
+                "issued_at": 1_790_000_000_000,
+                "issued_by": "a",
+                "previous": ["/models/a", "/models/../etc"],
+            },
+            "bad_identifier",
+            "previous[1]",
+        ),
     ],
 )
 def test_other_records_name_the_field_too(

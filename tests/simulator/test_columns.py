@@ -50,6 +50,7 @@ def test_recorded_transactions_get_their_labels_after_the_delay() -> None:
             "transaction_id": ["1", "2"],
             "user_id": ["a", "b"],
             "event_time": [10**12, 10**12 + 5],
+            "amount": [7.5, 1.0],
             "is_fraud": [1, 0],
         }
     )
@@ -60,3 +61,4 @@ def test_recorded_transactions_get_their_labels_after_the_delay() -> None:
     assert isinstance(second, Label)
     assert (first.is_fraud, second.is_fraud) == (True, False)
     assert first.terminal_id is None
+    assert first.amount == 7.5

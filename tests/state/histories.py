@@ -104,6 +104,7 @@ def label(t: Transaction, is_fraud: bool) -> Label:
     return Label(
         transaction_id=t.transaction_id, user_id=t.user_id, event_time=t.event_time, is_fraud=is_fraud,
         source="analyst", labelled_at=t.event_time, terminal_id=t.terminal_id,
+        amount=t.amount,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ which the definitions leave to the engine.
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -36,6 +37,13 @@ class KnownLabel(NamedTuple):
     label: Label
 
 
+class KnownFraud(NamedTuple):
+    """A known fraud, and its amount against the median of what its user had spent when it became known."""
+
+    label: Label
+    ratio: float
+
+
 class Expected(NamedTuple):
     """What the engine should say of one transaction; no features where it repeats another."""
 
@@ -56,24 +64,32 @@ def reference(
         if status in ("REPEAT", "CONFLICT"):
             results.append(Expected(status, {}))
             continue
-        frauds = _frauds([known.label for known in labels if known.before <= i])
+        frauds = _frauds([known for known in labels if known.before <= i], history, results)
+        of_terminal = [f for f in frauds if f.label.terminal_id == t.terminal_id]
+        visits = [(e, r) for e, r in zip(history, results, strict=False) if r.features]
         features = (
             _calendar(t)
             | _amount(t, own)
+            | _median(t, own)
+            | _sequence(t, own)
             | _velocity(t, own)
             | _novelty(t, own)
             | _country(t, own)
             | _place(t, own)
             | _account(t)
             | _receiver(t, own)
-            | _user_frauds(t, [label for label in frauds if label.user_id == t.user_id])
+            | _user_frauds(t, [f.label for f in frauds if f.label.user_id == t.user_id])
             | _terminal(
                 t,
                 [e for e, _ in scored if e.terminal_id == t.terminal_id],
-                [label for label in frauds if label.terminal_id == t.terminal_id],
+                [f.label for f in of_terminal],
                 risk_delay_ms,
             )
+            | _terminal_frauds(
+                t, [e for e, _ in visits if e.terminal_id == t.terminal_id], of_terminal, risk_delay_ms
+            )
         )
+        features |= _defrauded(t, features, [(e, r) for e, r in visits if e.terminal_id == t.terminal_id])
         results.append(Expected(status, features))
     return results
 
@@ -103,10 +119,22 @@ def _status(t: Transaction, scored: Sequence[Transaction], folded: Sequence[Tran
     return "LATE" if newest - _ms(t) >= LONGEST_MS else "FOLDED"
 
 
-def _frauds(labels: Sequence[Label]) -> list[Label]:
-    """What is known as fraud: the last label of a transaction says what it is."""
-    verdict = {(label.user_id, label.transaction_id): label for label in labels}
-    return [label for label in verdict.values() if label.is_fraud]
+def _frauds(
+    known: Sequence[KnownLabel], history: Sequence[Transaction], results: Sequence[Expected]
+) -> list[KnownFraud]:
+    """What is known as fraud: the last label of a transaction says what it is, the first one its ratio."""
+    frauds: dict[tuple[str, str], KnownFraud] = {}
+    for before, label in known:
+        name = label.user_id, label.transaction_id
+        if not label.is_fraud:
+            frauds.pop(name, None)
+            continue
+        folded = zip(history[:before], results, strict=False)
+        spent = [e.amount for e, r in folded if r.status == "FOLDED" and e.user_id == label.user_id][-50:]
+        median = statistics.median(spent) if spent else NAN
+        amount = label.amount if label.amount is not None else NAN
+        frauds.setdefault(name, KnownFraud(label, amount / median if median > 0 else NAN))
+    return list(frauds.values())
 
 
 def _calendar(t: Transaction) -> dict[str, float]:
@@ -156,6 +184,31 @@ def _amount(t: Transaction, own: Sequence[Transaction]) -> dict[str, float]:
         "recent_amount_z": recent_z,
         "duplicate_amount": amounts[-10:].count(t.amount),
     }
+
+
+def _median(t: Transaction, own: Sequence[Transaction]) -> dict[str, float]:
+    spent = [e.amount for e in own[-50:]]
+    median = statistics.median(spent) if spent else NAN
+    deviation = statistics.fmean(abs(a - median) for a in spent) if len(spent) > 1 else NAN
+    return {
+        "user_amount_median": median,
+        "median_ratio": t.amount / median if median > 0 else NAN,
+        "median_deviation": deviation,
+        "median_z": (t.amount - median) / deviation if deviation > 0 else NAN,
+        "largest_ratio_3": max(spent[-3:]) / median if median > 0 else NAN,
+        "largest_ratio_7": max(spent[-7:]) / median if median > 0 else NAN,
+    }
+
+
+def _sequence(t: Transaction, own: Sequence[Transaction]) -> dict[str, float]:
+    features: dict[str, float] = {}
+    for k in range(1, 11):
+        e = own[-k] if k <= len(own) else None
+        same = e.terminal_id == t.terminal_id if e is not None and t.terminal_id is not None else NAN
+        features[f"previous_amount_{k}"] = e.amount if e is not None else NAN
+        features[f"previous_age_{k}"] = _ms(t) / 1000 - _ms(e) // 1000 if e is not None else NAN
+        features[f"previous_terminal_{k}"] = same
+    return features
 
 
 def _window_features(
@@ -293,12 +346,7 @@ def _terminal(
     )
     if t.terminal_id is None:
         return dict.fromkeys(names, NAN)
-    amounts = []
-    newest = 0
-    for e in earlier:
-        newest = max(newest, _ms(e))
-        if newest - _ms(e) < LONGEST_MS:
-            amounts.append(e.amount)
+    amounts = [e.amount for e in in_time(earlier)]
     mean, _, ratio, z = _against(t.amount, amounts)
     features = _window_features("terminal", TERMINAL_WINDOWS_S, t, earlier)
     features |= {f"terminal_users_{w}": _users(t, earlier, s) for w, s in TERMINAL_WINDOWS_S.items()}
@@ -306,6 +354,17 @@ def _terminal(
     for w, seconds in RISK_WINDOWS_S.items():
         features[f"terminal_risk_{w}"] = _risk(t, earlier, frauds, seconds * 1000, risk_delay_ms)
     return features
+
+
+def in_time(visits: Sequence[Transaction]) -> list[Transaction]:
+    """Those that were not late when they came."""
+    newest = 0
+    kept = []
+    for e in visits:
+        newest = max(newest, _ms(e))
+        if newest - _ms(e) < LONGEST_MS:
+            kept.append(e)
+    return kept
 
 
 def _users(t: Transaction, earlier: Sequence[Transaction], window_s: int) -> float:
@@ -322,12 +381,106 @@ def _users(t: Transaction, earlier: Sequence[Transaction], window_s: int) -> flo
     return -256 * math.log(1 - len(hit) / 256)
 
 
+def _terminal_frauds(
+    t: Transaction, earlier: Sequence[Transaction], frauds: Sequence[KnownFraud], delay_ms: int
+) -> dict[str, float]:
+    now = _ms(t)
+    times = [_ms(e) for e in in_time([*earlier, t])]
+    names = (
+        "terminal_frauds", "days_since_terminal_fraud", "days_since_first_terminal_fraud",
+        "legitimate_since_terminal_fraud", "terminal_fraud_run", "days_since_terminal_fraud_run",
+        "days_clean_before_run", "terminal_fraud_amount", "terminal_fraud_ratio",
+        "terminal_fraud_ratio_least",
+    )  # fmt: skip
+    if t.terminal_id is None:
+        return dict.fromkeys([*names, "days_since_terminal_legitimate"], NAN)
+    features = dict.fromkeys(names, NAN) | {
+        "terminal_frauds": 0,
+        "days_since_terminal_legitimate": _days_since_legitimate(t, times, frauds, delay_ms),
+    }
+    second = {id(f): _ms(f.label) // 1000 for f in frauds}
+    recent = [f for f in frauds if (now - 60 * DAY_S * 1000) // 1000 <= second[id(f)] <= now // 1000]
+    if not recent:
+        return features
+    recent.sort(key=lambda f: -second[id(f)])
+    run = [recent[0]]
+    for f in recent[1:]:
+        start_ms = second[id(run[-1])] * 1000
+        if between(times, second[id(f)] * 1000, min(start_ms, now - delay_ms), False) > 0:
+            break
+        run.append(f)
+    latest, first, start = (second[id(f)] for f in (recent[0], recent[-1], run[-1]))
+    amounts = [f.label.amount if f.label.amount is not None else NAN for f in run]
+    ratios = [f.ratio for f in run]
+    return features | {
+        "terminal_frauds": len(recent),
+        "days_since_terminal_fraud": (now / 1000 - latest) / DAY_S,
+        "days_since_first_terminal_fraud": (now / 1000 - first) / DAY_S,
+        "legitimate_since_terminal_fraud": between(times, latest * 1000, now - delay_ms, True),
+        "terminal_fraud_run": len(run),
+        "days_since_terminal_fraud_run": (now / 1000 - start) / DAY_S,
+        "days_clean_before_run": _days_clean(t, times, start),
+        "terminal_fraud_amount": sum(amounts) / len(run),
+        "terminal_fraud_ratio": sum(ratios) / len(run),
+        "terminal_fraud_ratio_least": min(ratios) if not math.isnan(sum(ratios)) else NAN,
+    }
+
+
+SLOT_MS = DAY_S * 1000 // 20
+SLOTS = 20 + 30 * 20 + 1
+
+
+def between(times: Sequence[int], after_ms: int, until_ms: int, inclusive: bool) -> int:
+    """Events between the buckets of two times, in the finest buckets that are held back to the first."""
+    newest = max(times)
+    for window_days in (1, 7, 30):
+        width = window_days * SLOT_MS
+        held_from = newest // width - (20 + math.ceil(LONGEST_DELAY_MS / width))
+        if after_ms // width >= held_from:
+            break
+    first, last = max(after_ms // width + 1, held_from), until_ms // width - (not inclusive)
+    return sum(first <= time // width <= last for time in times)
+
+
+def _slots(times: Sequence[int]) -> dict[int, int]:
+    """Events by buckets of 72 minutes, as far as those are held."""
+    held_from = max(times) // SLOT_MS - SLOTS + 1
+    slots = Counter(time // SLOT_MS for time in times)
+    return {slot: count for slot, count in slots.items() if slot >= held_from}
+
+
+def _days_clean(t: Transaction, times: Sequence[int], start_s: int) -> float:
+    before = [slot for slot in _slots(times) if slot < start_s * 1000 // SLOT_MS]
+    return (_ms(t) - max(before) * SLOT_MS) / (DAY_S * 1000) if before else NAN
+
+
+def _days_since_legitimate(
+    t: Transaction, times: Sequence[int], frauds: Sequence[KnownFraud], delay_ms: int
+) -> float:
+    known = Counter(_ms(f.label) // 1000 * 1000 // SLOT_MS for f in frauds)
+    slots = _slots(times).items()
+    others = [s for s, count in slots if s < (_ms(t) - delay_ms) // SLOT_MS and count > known[s]]
+    return (_ms(t) - max(others) * SLOT_MS) / (DAY_S * 1000) if others else NAN
+
+
+def _defrauded(
+    t: Transaction, features: dict[str, float], earlier: Sequence[tuple[Transaction, Expected]]
+) -> dict[str, float]:
+    if t.terminal_id is None:
+        return {"terminal_defrauded_30d": NAN}
+    times = [_ms(e) for e, _ in earlier] + [_ms(t)]
+    frauds = [r.features["user_frauds"] for _, r in earlier] + [features["user_frauds"]]
+    inside = windowed(times, _ms(t), max(times), 30 * DAY_S * 1000)
+    share = sum(frauds[k] > 0 for k in inside) / len(inside) if inside else NAN
+    return {"terminal_defrauded_30d": share}
+
+
 def _risk(
     t: Transaction, earlier: Sequence[Transaction], frauds: Sequence[Label], length_ms: int, delay_ms: int
 ) -> float:
     """Frauds / transactions in the 20 buckets that end with that of one delay ago, at most 1."""
     width = length_ms // 20
-    times = [_ms(e) for e in (*earlier, t)]
+    times = [_ms(e) for e in in_time([*earlier, t])]
     last = (_ms(t) - delay_ms) // width
     held_from = max(times) // width - 20 - math.ceil(LONGEST_DELAY_MS / width)
     total = sum(max(last - 19, held_from) <= time // width <= last for time in times)

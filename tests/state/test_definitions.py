@@ -13,7 +13,8 @@ from tests.state.reference import Expected, reference
 
 APPROXIMATE = (
     "amount_log", "_sin", "_cos", "_sum_", "_mean", "_deviation", "_ratio", "_z", "seconds_since",
-    "frequency", "_km", "balance_", "days_since", "terminal_users", "risk",
+    "frequency", "_km", "balance_", "days_", "terminal_users", "risk", "median", "ratio_", "age_",
+    "fraud_amount", "defrauded",
 )  # fmt: skip
 EXACT = np.array([not any(part in name for part in APPROXIMATE) for name in FEATURE_NAMES])
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from events.transaction import Transaction
 from state.columns import label_array
-from state.contract import MAX_RISK_DELAY_MS, N_TERMINAL, N_USER
+from state.contract import MAX_RISK_DELAY_MS, N_TERMINAL, N_USER, U
 from state.engine import TerminalEngine, UserEngine
 from state.layout import LABEL, TRANSACTION
 from state.user_kernel import Status
@@ -61,9 +61,10 @@ def streamed(
     start = 0
     for end in ends:
         known = [k.label for k in whole.labels if k.before == start]
-        users.label([k.user_id for k in known], label_array(known))
-        placed = [k for k in known if k.terminal_id is not None]
-        terminals.label([str(k.terminal_id) for k in placed], label_array(placed))
+        array = label_array(known)
+        users.label([k.user_id for k in known], array)
+        placed = [k for k, named in enumerate(known) if named.terminal_id is not None]
+        terminals.label([str(known[k].terminal_id) for k in placed], array[placed])
         if any(start <= restart < end for restart in restarts):
             users, terminals = engines(states)
         batch = whole.transactions[start:end]
@@ -71,7 +72,9 @@ def streamed(
         features[start:end, :N_USER] = block
         scored = np.flatnonzero(status[start:end] <= Status.LATE) + start
         features[scored, N_USER:] = terminals.features(
-            [whole.transactions[k].terminal_id for k in scored], whole.array[scored]
+            [whole.transactions[k].terminal_id for k in scored],
+            whole.array[scored],
+            features[scored, U.USER_FRAUDS],
         )
         start = end
     return features, status
@@ -114,12 +117,13 @@ def test_two_shards_give_what_one_gives(whole: Whole) -> None:
 
     scored = np.flatnonzero(label_free.status <= Status.LATE)
     names = [whole.transactions[k].terminal_id for k in scored]
-    one = TerminalEngine(Keyed(), capacity=200).features(names, whole.array[scored])
+    frauds = label_free.features[scored, U.USER_FRAUDS]
+    one = TerminalEngine(Keyed(), capacity=200).features(names, whole.array[scored], frauds)
     placed = np.array([0 if name is None else int(name[8:]) % 2 for name in names])
     for number in (0, 1):
         mine = np.flatnonzero(placed == number)
         part = TerminalEngine(Keyed(), capacity=200).features(
-            [names[k] for k in mine], whole.array[scored[mine]]
+            [names[k] for k in mine], whole.array[scored[mine]], frauds[mine]
         )
         assert part.tobytes() == one[mine].tobytes()
 
@@ -133,7 +137,12 @@ def test_batches_as_they_come_over_the_wire_are_read_in_place(whole: Whole) -> N
     found, expected = TerminalEngine(Keyed()), TerminalEngine(Keyed())
     found.label(["terminal1"], labels)
     expected.label(["terminal1"], labels.copy())
-    assert found.features(names, part).tobytes() == expected.features(names, whole.array[:50]).tobytes()
+    frauds = np.zeros(50, np.float32)
+    whole_array = whole.array[:50]
+    assert (
+        found.features(names, part, frauds).tobytes()
+        == expected.features(names, whole_array, frauds).tobytes()
+    )
 
 
 def test_more_transactions_than_one_pass_takes_are_taken_in_several() -> None:
@@ -144,17 +153,16 @@ def test_more_transactions_than_one_pass_takes_are_taken_in_several() -> None:
     features, status = UserEngine(Keyed(), 4096).features([t.user_id for t in transactions], array)
     assert (features[:, :11] == features[0, :11]).all()
     assert not status.any()
-    assert (
-        TerminalEngine(Keyed(), capacity=4096).features([t.terminal_id for t in transactions], array)[:, 0]
-        == 1
-    ).all()
+    names = [t.terminal_id for t in transactions]
+    visits = TerminalEngine(Keyed(), capacity=4096).features(names, array, features[:, U.USER_FRAUDS])
+    assert (visits[:, 0] == 1).all()
 
 
 def test_an_empty_batch_is_no_work() -> None:
     features, status = UserEngine(Keyed()).features([], arrays([]))
     assert features.shape == (0, N_USER)
     assert status.shape == (0,)
-    assert TerminalEngine(Keyed()).features([], arrays([])).shape == (0, N_TERMINAL)
+    assert TerminalEngine(Keyed()).features([], arrays([]), np.zeros(0, np.float32)).shape == (0, N_TERMINAL)
 
 
 @pytest.mark.parametrize("delay_ms", [-1, MAX_RISK_DELAY_MS + 1])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from events.transaction import Transaction
-from state.contract import FEATURE_NAMES, N_TERMINAL, N_USER
+from state.contract import FEATURE_NAMES, N_TERMINAL, N_USER, U
 from state.layout import (
     LABEL,
     TERMINAL_FRAUDS,
@@ -35,6 +35,7 @@ def label_rows(drawn: list[tuple[int, bool]]) -> NDArray[np.void]:
     for row, (number, is_fraud) in zip(labels, drawn, strict=True):
         row["time"] = START_MS + number * 3_600_000
         row["id"] = (number + 1) << 40
+        row["amount"] = number
         row["is_fraud"] = is_fraud
     return labels
 
@@ -51,7 +52,7 @@ def known(
     transaction = arrays([Transaction("now", "u", NOW_MS, 1.0, terminal_id="t")])
     by_user, by_terminal = np.empty((1, N_USER), np.float32), np.empty((1, N_TERMINAL), np.float32)
     user_kernel(users.copy(), one, transaction, by_user, np.empty(1, np.uint8))
-    terminal_kernel(terminals.copy(), one, transaction, 0, by_terminal)
+    terminal_kernel(terminals.copy(), one, transaction, by_user[:, U.USER_FRAUDS], 0, by_terminal)
     features = dict(zip(FEATURE_NAMES, [*by_user[0].tolist(), *by_terminal[0].tolist()], strict=True))
     at_terminal = int((terminals["fraud_id"] != 0).sum())
     return {k: v for k, v in features.items() if "fraud" in k or "risk" in k} | {"at_terminal": at_terminal}

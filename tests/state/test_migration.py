@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from state.layout import TERMINAL_PROFILE, USER_PROFILE
-from state.migration import TERMINAL, USER, Layout, UnknownLayoutError
+from state.migration import TERMINAL, TERMINAL_1, USER, USER_1, Layout, UnknownLayoutError
 
 V3 = np.dtype([("version", "u2"), ("count", "u4"), ("mean", "f8")], align=True)
 
@@ -54,6 +54,29 @@ def test_a_profile_of_today_is_left_alone() -> None:
 def test_what_cannot_be_read_is_named(data: bytes, message: str) -> None:
     with pytest.raises(UnknownLayoutError, match=message):
         CHAIN.current(data)
+
+
+@pytest.mark.parametrize("count", [0, 3, 20, 33, 120])
+def test_a_user_of_layout_1_keeps_the_amounts_that_were_known(count: int) -> None:
+    old = np.zeros(1, USER_1)
+    old["version"], old["count"], old["mean"] = 1, count, 7.5
+    for place in range(count):
+        old["recent_amount"][0, place % 20] = place + 1
+    new = np.frombuffer(USER.current(old.tobytes()), USER_PROFILE)[0]
+    kept = {place % 50: place + 1 for place in range(max(count - 20, 0), count)}
+    assert (new["version"], new["count"], new["mean"]) == (2, count, 7.5)
+    assert {k: v for k, v in enumerate(new["recent_amount"].tolist()) if not np.isnan(v)} == kept
+
+
+def test_a_terminal_of_layout_1_does_not_know_what_its_frauds_amounted_to() -> None:
+    old = np.zeros(1, TERMINAL_1)
+    old["version"], old["count"] = 1, 4
+    old["fraud_id"][0, :2], old["fraud_second"][0, :2] = 5, 1_700_000_000
+    new = np.frombuffer(TERMINAL.current(old.tobytes()), TERMINAL_PROFILE)[0]
+    assert (new["version"], new["count"]) == (2, 4)
+    assert np.isnan(new["fraud_amount"][:2]).all()
+    assert not new["fraud_ratio"][2:].any()
+    assert not new["defrauded_count"].any()
 
 
 def test_a_migration_that_yields_the_wrong_size_is_found_out() -> None:

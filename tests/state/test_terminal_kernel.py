@@ -59,7 +59,7 @@ def test_more_users_than_the_cells_can_tell_apart_are_the_most_they_can() -> Non
 def test_without_a_terminal_all_features_are_missing_and_no_profile_is_touched() -> None:
     profiles = np.zeros(1, TERMINAL_PROFILE)
     out = np.full((1, N_TERMINAL), 7, np.float32)
-    terminal_kernel(profiles, np.array([-1]), arrays(visits(1)), 0, out)
+    terminal_kernel(profiles, np.array([-1]), arrays(visits(1)), np.zeros(1, np.float32), 0, out)
     assert np.isnan(out).all()
     assert profiles.tobytes() == bytes(TERMINAL_PROFILE.itemsize)
 
@@ -91,7 +91,8 @@ def test_the_daily_risk_saturates_instead_of_wrapping() -> None:
     n = SATURATED + 10
     transactions = np.repeat(arrays(visits(1)), n)
     profiles = np.zeros(1, TERMINAL_PROFILE)
-    terminal_kernel(profiles, np.zeros(n, np.int64), transactions, 0, np.empty((n, N_TERMINAL), np.float32))
+    out = np.empty((n, N_TERMINAL), np.float32)
+    terminal_kernel(profiles, np.zeros(n, np.int64), transactions, np.zeros(n, np.float32), 0, out)
     assert profiles["risk_1d"].max() == SATURATED
     assert profiles["risk_7d"].max() == n
 
@@ -104,9 +105,10 @@ def test_jumps_over_the_whole_range_of_times_are_as_fast_as_any() -> None:
     rows = np.arange(count) // 2
     profiles = np.zeros(count // 2, TERMINAL_PROFILE)
     out = np.empty((count, N_TERMINAL), np.float32)
-    terminal_kernel(profiles[:0], rows[:0], transactions[:0], 0, out[:0])  # compiled or loaded
+    frauds = np.zeros(count, np.float32)
+    terminal_kernel(profiles[:0], rows[:0], transactions[:0], frauds[:0], 0, out[:0])  # compiled or loaded
     begun = time.perf_counter()
-    terminal_kernel(profiles, rows, transactions, MAX_RISK_DELAY_MS, out)
+    terminal_kernel(profiles, rows, transactions, frauds, MAX_RISK_DELAY_MS, out)
     assert time.perf_counter() - begun < 1.0
     assert (out[:, :5] == 1).all()
     assert np.isnan(out[1::2, RISK_24H - N_USER]).all()
