@@ -55,7 +55,7 @@ def send(config: Mapping[str, str], topic: str, key: str, value: bytes | None) -
     try:
         # The topic must exist: a broker that creates it on being asked would not compact it.
         producer = Producer({**config, "message.timeout.ms": round(TIMEOUT_S * 1000)})
-        _partitions(producer, config, topic)
+        _partitions(producer, config, topic, TIMEOUT_S)
         producer.produce(topic, value, key, on_delivery=delivered)
         producer.flush(TIMEOUT_S + 1)
     except KafkaException as error:
@@ -71,6 +71,27 @@ def stored(config: Mapping[str, str], topic: str, newest: int | None) -> Iterato
     With `newest` only that many at the end of each partition. Raises UserError where no broker answers or
     the topic does not exist.
     """
+    for message in _messages(config, topic, newest, TIMEOUT_S):
+        if value := message.value():
+            yield message.timestamp()[1], value
+
+
+def values(
+    config: Mapping[str, str], topic: str, key: str, timeout_s: float | None = None
+) -> Iterator[bytes | None]:
+    """What the topic holds now under a key, the oldest first; None is a tombstone.
+
+    Raises UserError where no broker answers within the timeout, by default TIMEOUT_S, or the topic does not
+    exist.
+    """
+    for message in _messages(config, topic, None, timeout_s or TIMEOUT_S):
+        if message.key() == key.encode():
+            yield message.value()
+
+
+def _messages(
+    config: Mapping[str, str], topic: str, newest: int | None, timeout_s: float
+) -> Iterator[Message]:
     settings: dict[str, str | int | bool] = {
         **config,
         "group.id": "fraudstream-cli",
@@ -80,7 +101,7 @@ def stored(config: Mapping[str, str], topic: str, newest: int | None) -> Iterato
     try:
         consumer = Consumer(settings)
         try:
-            for partition in _partitions(consumer, config, topic):
+            for partition in _partitions(consumer, config, topic, timeout_s):
                 yield from _stored(consumer, TopicPartition(topic, partition), newest)
         finally:
             consumer.close()
@@ -88,7 +109,7 @@ def stored(config: Mapping[str, str], topic: str, newest: int | None) -> Iterato
         raise UserError(f"Kafka: {_reason(error)}") from error
 
 
-def _stored(consumer: Consumer, place: TopicPartition, newest: int | None) -> Iterator[tuple[int, bytes]]:
+def _stored(consumer: Consumer, place: TopicPartition, newest: int | None) -> Iterator[Message]:
     first, end = consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
     reached = first if newest is None else max(first, end - newest)
     if reached < end:
@@ -97,16 +118,18 @@ def _stored(consumer: Consumer, place: TopicPartition, newest: int | None) -> It
         for message in consumer.consume(min(end - reached, 10_000), timeout=1.0):
             if (error := message.error()) is not None:
                 raise KafkaException(error)
-            if (message.offset() or 0) < end and (value := message.value()):
-                yield message.timestamp()[1], value
+            if (message.offset() or 0) < end:
+                yield message
         # Offsets may be empty, after compaction or where a transaction ended: ask for the position.
         (position,) = consumer.position([place])
         reached = max(reached, position.offset)
 
 
-def _partitions(client: Consumer | Producer, config: Mapping[str, str], topic: str) -> list[int]:
+def _partitions(
+    client: Consumer | Producer, config: Mapping[str, str], topic: str, timeout_s: float
+) -> list[int]:
     try:
-        topics = client.list_topics(timeout=TIMEOUT_S).topics
+        topics = client.list_topics(timeout=timeout_s).topics
     except KafkaException as error:
         raise UserError(
             f"no Kafka broker answers at {config['bootstrap.servers']}: {_reason(error)}"

@@ -1,37 +1,51 @@
 """Artefacts: the folders in which models travel, and the checks that one must pass to be loaded.
 
-A folder holds `model.onnx` and `manifest.json`. Nothing in it is code and nothing is unpickled. A file is
-read once: the bytes that were checked are the bytes that are used.
+A folder holds `manifest.json`, its signature `manifest.sig` and an ONNX file for each part of the ensemble.
+The manifest names every file with its SHA-256, so the signature covers all. Nothing in the folder is code
+and nothing is unpickled. A file is read once: the bytes that were checked are the bytes that are used.
 """
 
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+import onnx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Meta
 from numpy.typing import NDArray
 
 from events.control import Thresholds
 from events.types import Probability
-from models.model import INPUT, OUTPUT, Model
+from models.baseline import Baseline
+from models.model import INPUT, OUTPUT, Model, Part
+from models.signing import Keyring, SignatureError, sign
 from state.contract import CONTRACT_VERSION, FEATURE_NAMES, N_FEATURES
 
-MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
+SIGNATURE_FILE = "manifest.sig"
 MAX_MANIFEST_BYTES = 1 << 20
-MAX_MODEL_BYTES = 256 << 20
+MAX_SIGNATURE_BYTES = 1 << 10
+MAX_FILE_BYTES = 64 << 20
+MAX_FILES = 16
+MAX_PARTS = 8
 PROBE_MISSING = 0.3
 
 FEATURES_SHA256 = hashlib.sha256("\n".join(FEATURE_NAMES).encode()).hexdigest()
 """Identifies names and order of the features of the contract."""
 
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\Z", max_length=128)]
+"""Of a file beside the manifest; it leads nowhere else."""
+PartName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z", max_length=32)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class ModelRefusedError(Exception):
@@ -47,6 +61,8 @@ class TrainingSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: tuple[str, str]
     seed: int
     label_delay_days: float
+    data_sha256: Sha256
+    """Over the transactions as the kernels read them, their users, terminals and labels, in order."""
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,10 +75,19 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Raises ValueError where the knots make no monotone map."""
         if len(self.x) != len(self.y):
             raise ValueError("x and y differ in length")
-        if any(a >= b for a, b in pairwise(self.x)):
+        # Said this way round NaN fails too.
+        if not all(a < b for a, b in pairwise(self.x)):
             raise ValueError("x does not ascend")
-        if any(a > b for a, b in pairwise(self.y)):
+        if not all(a <= b for a, b in pairwise(self.y)):
             raise ValueError("y descends")
+
+
+class PartManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One part of the ensemble: its file, its share in the score and its calibration."""
+
+    file: FileName
+    weight: Annotated[float, Meta(ge=0, le=1)]
+    calibration: Calibration
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,47 +97,148 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     half understood. `files` names each file beside the manifest with its SHA-256.
     """
 
-    format: Literal[1] = 1
-    model_version: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
+    format: Literal[2] = 2
+    model_version: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=128)]
     contract_version: int
     features_sha256: Sha256
     created_at: str
-    files: dict[str, Sha256]
+    files: Annotated[dict[FileName, Sha256], Meta(max_length=MAX_FILES)]
     training: TrainingSummary
     metrics: dict[str, dict[str, float]]
     """Figures by the block they were measured on."""
+    parts: Annotated[dict[PartName, PartManifest], Meta(min_length=1, max_length=MAX_PARTS)]
     calibration: Calibration
+    """Of the pooled score."""
     thresholds: Thresholds
+    baseline: Baseline | None = None
+    """How features and score were distributed on a block that the model has not seen."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError unless each part has a file of its own among `files`."""
+        named = [part.file for part in self.parts.values()]
+        missing = [name for name in named if name not in self.files]
+        if missing:
+            raise ValueError(f"files lacks {missing[0]}")
+        if len(set(named)) < len(named):
+            raise ValueError("two parts name the same file")
 
 
-def load_model(folder: Path) -> Model:
-    """The model in an artefact's folder. Raises ModelRefusedError where it is not whole, or not for us."""
-    manifest = read_manifest(folder)
+def load_model(folder: Path, keyring: Keyring) -> Model:
+    """The model in an artefact's folder.
+
+    Raises ModelRefusedError where nobody in the keyring signed it, it is not whole, or not for us. Nothing in
+    it is believed before the signature is known to hold.
+    """
+    return _model(folder, trusted_manifest(folder, keyring))
+
+
+def trusted_manifest(folder: Path, keyring: Keyring) -> Manifest:
+    """The manifest of an artefact that the keyring takes. Raises ModelRefusedError for any other."""
+    raw = manifest_bytes(folder)
+    signer(folder, raw, keyring)
+    return decode_manifest(raw)
+
+
+def sign_artefact(folder: Path, key: Ed25519PrivateKey) -> Manifest:
+    """Sign an artefact that is good in every other way; a signature that it had is replaced.
+
+    Raises ModelRefusedError for one that is not, and OSError where the signature cannot be written.
+    """
+    raw = manifest_bytes(folder)
+    manifest = decode_manifest(raw)
+    _model(folder, manifest)
+    draft = folder / f".{SIGNATURE_FILE}"
+    draft.write_bytes(sign(raw, key))
+    draft.replace(folder / SIGNATURE_FILE)
+    return manifest
+
+
+def signer(folder: Path, manifest: bytes, keyring: Keyring) -> str | None:
+    """Name of the key that signed an artefact with this manifest; None where it is not, and need not be.
+
+    Raises ModelRefusedError for any other.
+    """
+    path = folder / SIGNATURE_FILE
+    signature = _read(path, MAX_SIGNATURE_BYTES) if path.exists() else None
+    try:
+        return keyring.signer(manifest, signature)
+    except SignatureError as error:
+        raise ModelRefusedError(f"{SIGNATURE_FILE}: {error}") from error
+
+
+def manifest_bytes(folder: Path) -> bytes:
+    """The manifest as it stands. Raises ModelRefusedError where it is missing or too large."""
+    return _read(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)
+
+
+def decode_manifest(raw: bytes) -> Manifest:
+    """The manifest in these bytes, whoever wrote them. Raises ModelRefusedError where it is malformed."""
+    try:
+        return msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelRefusedError(f"{MANIFEST_FILE} is malformed: {_first_line(error)}") from error
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an artefact, to look at: its signature is not checked.
+
+    Raises ModelRefusedError where it is missing or malformed.
+    """
+    return decode_manifest(manifest_bytes(folder))
+
+
+def check_contract(manifest: Manifest) -> None:
+    """Raises ModelRefusedError unless the model takes the features that this engine computes."""
     if manifest.contract_version != CONTRACT_VERSION:
         raise ModelRefusedError(
             f"feature contract {manifest.contract_version}, this engine computes {CONTRACT_VERSION}"
         )
     if manifest.features_sha256 != FEATURES_SHA256:
         raise ModelRefusedError("the feature list differs from that of this engine")
-    if MODEL_FILE not in manifest.files:
-        raise ModelRefusedError(f"{MANIFEST_FILE}: files lacks {MODEL_FILE}")
-    files = {name: _checked(folder, name, sha256) for name, sha256 in manifest.files.items()}
+
+
+def _model(folder: Path, manifest: Manifest) -> Model:
+    check_contract(manifest)
+    files = {name: _checked(folder, name, digest) for name, digest in manifest.files.items()}
+    parts = {name: _part(part, files[part.file]) for name, part in manifest.parts.items()}
+    knots = (manifest.calibration.x, manifest.calibration.y)
+    return Model(manifest.model_version, parts, knots, manifest.thresholds, manifest.baseline)
+
+
+def _part(manifest: PartManifest, data: bytes) -> Part:
+    _check_self_contained(data, manifest.file)
     knots = (manifest.calibration.x, manifest.calibration.y)
     try:
-        model = Model(manifest.model_version, files[MODEL_FILE], knots, manifest.thresholds)
+        part = Part(data, knots, manifest.weight)
     except Exception as error:  # onnxruntime raises a class of its own for each of its status codes
-        raise ModelRefusedError(f"{MODEL_FILE} does not load: {_first_line(error)}") from error
-    _probe(model)
-    return model
+        raise ModelRefusedError(f"{manifest.file} does not load: {_first_line(error)}") from error
+    _probe(part, manifest.file)
+    return part
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an artefact. Raises ModelRefusedError where it is missing or malformed."""
-    raw = _read(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)
+def _check_self_contained(data: bytes, file: str) -> None:
+    """Raises ModelRefusedError where a tensor lies in another file: onnxruntime would look for it."""
     try:
-        return msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelRefusedError(f"{MANIFEST_FILE} is malformed: {_first_line(error)}") from error
+        model = onnx.load_model_from_string(data)
+    except Exception as error:
+        raise ModelRefusedError(f"{file} does not load: {_first_line(error)}") from error
+    if any(map(_is_external, _messages(model))):
+        raise ModelRefusedError(f"{file} keeps data in another file")
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """A protobuf message and all those within it."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in (value,) if hasattr(value, "ListFields") else value:
+                yield from _messages(inner)
+
+
+def _is_external(message: Any) -> bool:
+    return isinstance(message, onnx.TensorProto) and (
+        message.data_location == onnx.TensorProto.EXTERNAL or len(message.external_data) > 0
+    )
 
 
 def sha256(data: bytes) -> str:
@@ -120,8 +246,10 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_artefact(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
-    """Write an artefact; it appears whole under its name or not at all.
+def write_artefact(
+    folder: Path, manifest: Manifest, files: dict[str, bytes], key: Ed25519PrivateKey | None = None
+) -> None:
+    """Write an artefact, signed where there is a key; it appears whole under its name or not at all.
 
     `manifest.files` must list exactly `files`. An artefact never changes: raises FileExistsError where
     `folder` exists, and ValueError where the manifest does not describe the files.
@@ -133,8 +261,9 @@ def write_artefact(folder: Path, manifest: Manifest, files: dict[str, bytes]) ->
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        readable = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-        for name, data in {**files, MANIFEST_FILE: readable + b"\n"}.items():
+        raw = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+        signature = {SIGNATURE_FILE: sign(raw, key)} if key is not None else {}
+        for name, data in {**files, MANIFEST_FILE: raw, **signature}.items():
             with (draft / name).open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -148,21 +277,38 @@ def write_artefact(folder: Path, manifest: Manifest, files: dict[str, bytes]) ->
 
 def _read(path: Path, limit: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_without_detour) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ModelRefusedError(f"{path.name} is not a regular file")
             data = file.read(limit + 1)
     except FileNotFoundError as error:
         raise ModelRefusedError(f"{path.name} is missing in {path.parent}") from error
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            raise ModelRefusedError(f"{path.name} is a symbolic link") from error
         raise ModelRefusedError(f"{path.name} cannot be read: {_first_line(error)}") from error
     if len(data) > limit:
         raise ModelRefusedError(f"{path.name} is larger than {limit} bytes")
     return data
 
 
+def _without_detour(path: str, flags: int) -> int:
+    """Opens no link, and waits for nobody to write to a pipe."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def read_checked(folder: Path, name: str, files: dict[str, str]) -> bytes:
+    """A file of an artefact, by the SHA-256 that `files` of its manifest gives.
+
+    Raises ModelRefusedError where the manifest does not list it, or it is missing or altered.
+    """
+    if name not in files:
+        raise ModelRefusedError(f"{MANIFEST_FILE}: files lacks {name}")
+    return _checked(folder, name, files[name])
+
+
 def _checked(folder: Path, name: str, expected: str) -> bytes:
-    if Path(name).name != name:
-        raise ModelRefusedError(f"{MANIFEST_FILE}: {name!r} is not the name of a file beside it")
-    data = _read(folder / name, MAX_MODEL_BYTES)
+    data = _read(folder / name, MAX_FILE_BYTES)
     found = sha256(data)
     if found != expected:
         raise ModelRefusedError(f"{name}: SHA-256 is {found}, the manifest says {expected}")
@@ -179,27 +325,27 @@ def probe_batch() -> NDArray[np.float32]:
     return rows
 
 
-def _probe(model: Model) -> None:
-    """Raises ModelRefusedError unless the model takes the features and answers probabilities."""
-    inputs = [(i.name, i.type, i.shape) for i in model.session.get_inputs()]
+def _probe(part: Part, file: str) -> None:
+    """Raises ModelRefusedError unless the part takes the features and answers probabilities."""
+    inputs = [(i.name, i.type, i.shape) for i in part.session.get_inputs()]
     if [i[:2] for i in inputs] != [(INPUT, "tensor(float)")]:
-        raise ModelRefusedError(f"{MODEL_FILE}: inputs are {inputs}, not {INPUT} of float")
-    if [o.name for o in model.session.get_outputs()] != [OUTPUT]:
-        raise ModelRefusedError(f"{MODEL_FILE}: its output is not {OUTPUT}")
+        raise ModelRefusedError(f"{file}: inputs are {inputs}, not {INPUT} of float")
+    if [o.name for o in part.session.get_outputs()] != [OUTPUT]:
+        raise ModelRefusedError(f"{file}: its output is not {OUTPUT}")
     features = probe_batch()
     for n in (1, len(features)):
         try:
-            raw = model.raw(features[:n])
+            raw = part.raw(features[:n])
         except Exception as error:
             raise ModelRefusedError(
-                f"{MODEL_FILE} does not take {n} rows of {N_FEATURES} features: {_first_line(error)}"
+                f"{file} does not take {n} rows of {N_FEATURES} features: {_first_line(error)}"
             ) from error
         if not isinstance(raw, np.ndarray) or raw.shape != (n, 1) or raw.dtype != np.float32:
-            raise ModelRefusedError(f"{MODEL_FILE}: for {n} rows the output is not float32 [{n}, 1]")
+            raise ModelRefusedError(f"{file}: for {n} rows the output is not float32 [{n}, 1]")
         if not np.isfinite(raw).all():
-            raise ModelRefusedError(f"{MODEL_FILE}: a score of the probe is not finite")
+            raise ModelRefusedError(f"{file}: a score of the probe is not finite")
         if raw.min() < 0 or raw.max() > 1:
-            raise ModelRefusedError(f"{MODEL_FILE}: a score of the probe is not in [0, 1]")
+            raise ModelRefusedError(f"{file}: a score of the probe is not in [0, 1]")
 
 
 def _first_line(error: BaseException) -> str:

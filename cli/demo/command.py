@@ -19,6 +19,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from cli import trust
 from cli.demo import picture, report
 from cli.demo.job import Job
 from cli.demo.outcome import outcome
@@ -28,6 +29,7 @@ from events.control import Thresholds
 from flink_jobs.settings import FIRST_MODEL
 from models import heuristic
 from models.artefact import ModelRefusedError, load_model
+from models.signing import TRUSTED_KEYS, Keyring
 from simulator.config import SimulationConfig
 from stack.settings import Settings
 
@@ -54,6 +56,8 @@ def demo(  # noqa: PLR0913, PLR0917 - each is an option of the command
     model: Annotated[str, typer.Option(help="Artefact to score with; '' for the heuristic.")] = str(
         FIRST_MODEL
     ),
+    trusted_keys: trust.TrustedKeys = TRUSTED_KEYS,
+    allow_unsigned: trust.AllowUnsigned = False,
     folder: Annotated[
         Path | None,
         typer.Option(help="Where everything is written; its content is replaced.", show_default=".run/demo"),
@@ -68,7 +72,7 @@ def demo(  # noqa: PLR0913, PLR0917 - each is an option of the command
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if warm_up >= days:
         raise UserError(f"--warm-up: {warm_up} days leave nothing of {days} to measure")
-    thresholds = _thresholds(model)
+    thresholds = _thresholds(model, trust.keyring(trusted_keys, allow_unsigned))
     config = _config(users, terminals, days, seed)
     home = Settings().home
     folder = _emptied(folder or home / "demo")
@@ -82,7 +86,15 @@ def demo(  # noqa: PLR0913, PLR0917 - each is an option of the command
             if number:
                 progress.update(scoring, description="scoring", completed=number, total=expected)
 
-        job = Job(folder / "transactions.jsonl", folder, model, log=folder / "job.log", cache=home / "numba")
+        job = Job(
+            folder / "transactions.jsonl",
+            folder,
+            model,
+            trusted_keys,
+            allow_unsigned,
+            log=folder / "job.log",
+            cache=home / "numba",
+        )
         run = job.run(decided)
         summing_up = progress.add_task("summing up", total=None, unit="")
         found = outcome(traffic, folder, run, warm_up, alerts_per_day)
@@ -110,12 +122,12 @@ def _config(users: int, terminals: int, days: int, seed: int) -> SimulationConfi
     return config
 
 
-def _thresholds(model: str) -> Thresholds:
+def _thresholds(model: str, keyring: Keyring) -> Thresholds:
     """The limits that the job will decide by. Raises UserError for an artefact that does not load."""
     if not model:
         return heuristic.THRESHOLDS
     try:
-        return load_model(Path(model)).thresholds
+        return load_model(Path(model), keyring).thresholds
     except ModelRefusedError as error:
         raise UserError(f"--model: {error}") from error
 

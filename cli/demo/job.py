@@ -32,6 +32,8 @@ class Job:
     source: Path
     results: Path
     model: str
+    trusted_keys: Path
+    allow_unsigned: bool
     log: Path
     cache: Path
 
@@ -67,8 +69,19 @@ class Job:
         return Run(started, time.time())
 
     def _command(self) -> list[str]:
-        options = {"--input": self.source, "--output": self.results, "--model": self.model}
-        return [sys.executable, str(_script()), *(str(part) for pair in options.items() for part in pair)]
+        options = {
+            "--input": self.source,
+            "--output": self.results,
+            "--model": self.model,
+            "--trusted-keys": self.trusted_keys,
+        }
+        unsigned = ["--allow-unsigned"] if self.allow_unsigned else []
+        return [
+            sys.executable,
+            str(_script()),
+            *(str(part) for pair in options.items() for part in pair),
+            *unsigned,
+        ]
 
     def _environment(self) -> dict[str, str]:
         # Options of another job in the environment are not meant for this one.

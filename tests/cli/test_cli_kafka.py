@@ -1,7 +1,7 @@
 """What the commands send to a real broker and read from it."""
 
-import socket
-import tempfile
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +10,13 @@ import pytest
 from confluent_kafka import Producer
 
 from cli import kafka
-from events.control import ModelUpdate, Rule
+from events.control import ModelUpdate, Rule, Thresholds
 from events.decision import DeadLetter, Decision
 from events.topics import TOPICS
-from flink_jobs.settings import FIRST_MODEL
-from stack import services
-from stack.settings import Settings
+from models.signing import generate_keys, read_private_key
+from stack.cluster import isolated_stack
 from tests.cli.commands import Said, fraudstream
+from tests.models.artefacts import write_small
 
 pytestmark = pytest.mark.stack
 
@@ -25,19 +25,9 @@ EXAMPLES = {topic.name: topic.example for topic in TOPICS}
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    port, controller = (int(s.getsockname()[1]) for s in sockets)
-    for s in sockets:
-        s.close()
-    with tempfile.TemporaryDirectory(prefix="fs-") as home:
-        settings = Settings(
-            home=Path(home), downloads=Settings().downloads, kafka_port=port, kafka_controller_port=controller
-        )
-        try:
-            services.up(settings, ["kafka"])
-            yield settings.kafka_bootstrap
-        finally:
-            services.down(settings.home, wipe=True)
+    with isolated_stack(names=("kafka",)) as cluster:
+        cluster.topics("")
+        yield cluster.bootstrap
 
 
 def ask(broker: str, *arguments: str | Path, stdin: bytes | None = None) -> Said:
@@ -46,6 +36,12 @@ def ask(broker: str, *arguments: str | Path, stdin: bytes | None = None) -> Said
 
 def held(broker: str, topic: str) -> list[bytes]:
     return [value for _, value in kafka.stored(kafka.client_config(broker, None), topic, None)]
+
+
+def produce(broker: str, topic: str, key: str, value: bytes | None) -> None:
+    producer = Producer({"bootstrap.servers": broker})
+    producer.produce(topic, value, key)
+    assert producer.flush(10) == 0
 
 
 def fill(broker: str, topic: str, records: list[msgspec.Struct]) -> None:
@@ -61,18 +57,67 @@ def test_topics_are_created_once(broker: str) -> None:
     assert ask(broker, "topics", "--topic-prefix", "twice.") == (0, "all topics exist")
 
 
-def test_model_updates_arrive_as_the_job_reads_them(broker: str) -> None:
-    for arguments in ((FIRST_MODEL,), ("--thresholds", "0.2,0.8"), ("--remove", "thresholds")):
-        said = ask(broker, "model", "send", *arguments)
+def in_force(broker: str, slot: str) -> ModelUpdate:
+    updates = [msgspec.json.decode(value, type=ModelUpdate) for value in held(broker, "model-updates")]
+    return [update for update in updates if update.slot == slot][-1]
+
+
+def test_thresholds_arrive_as_the_job_reads_them(broker: str) -> None:
+    for arguments in (("0.2,0.8",), ("--remove",)):
+        said = ask(broker, "models", "thresholds", *arguments)
         assert said.status == 0, said.text
         assert "model-updates[0]@" in said.text
+    assert in_force(broker, "thresholds").thresholds == Thresholds(0.2, 0.8)
 
-    model, thresholds = (
-        msgspec.json.decode(value, type=ModelUpdate) for value in held(broker, "model-updates")
-    )
-    assert model.artefact == str(FIRST_MODEL)
-    assert thresholds.thresholds is not None
-    assert (thresholds.thresholds.review, thresholds.thresholds.block) == (0.2, 0.8)
+
+def test_models_are_promoted_and_rolled_back(broker: str, tmp_path: Path) -> None:
+    private, _ = generate_keys(tmp_path / "keys")
+    key = read_private_key(private)
+    registry = tmp_path / "registry"
+    for name in ("a", "b", "c"):
+        write_small(registry / name, key, model_version=f"gbt-{name}")
+    trust = ("--trusted-keys", tmp_path / "keys")
+    known = (*trust, "--registry", registry)
+
+    def in_use() -> str:
+        listing = json.loads(ask(broker, "models", "list", *known, "--json").text)
+        assert listing["unknown"] is None
+        return Path(listing["promoted"] or "nothing").name
+
+    def rolled_back() -> Said:
+        return ask(broker, "models", "rollback", *trust, "--by", "tester")
+
+    assert in_use() == "nothing"
+    assert "no artefact was promoted before" in rolled_back().text
+    for name in ("a", "b", "c", "c"):
+        said = ask(broker, "models", "promote", f"gbt-{name}", *known, "--by", "tester")
+        assert f"model gbt-{name}: model-updates[0]@" in said.text
+        assert in_use() == name
+    update = in_force(broker, "model")
+    assert update.artefact == str((registry / "c").resolve())
+    assert update.issued_by == "tester"
+    assert "gbt-c" in ask(broker, "models", "list", *known).text
+
+    produce(broker, "model-updates", "model", b"rubbish")
+    assert in_use() == "c", "what no job can read changes nothing"
+
+    assert "back to model gbt-b" in rolled_back().text
+    assert in_use() == "b"
+    (registry / "a" / "trees.onnx").write_bytes(b"spoilt")
+    said = rolled_back()
+    assert said.status == 1
+    assert "SHA-256" in said.text
+    assert in_use() == "b"
+
+    shutil.rmtree(registry / "a")
+    write_small(registry / "a", key, model_version="gbt-a")
+    assert "back to model gbt-a" in rolled_back().text
+    assert in_use() == "a"
+    assert "no artefact was promoted before" in rolled_back().text
+    assert in_use() == "a"
+
+    produce(broker, "model-updates", "model", None)
+    assert in_use() == "nothing"
 
 
 def test_rules_arrive_as_the_job_reads_them(broker: str) -> None:

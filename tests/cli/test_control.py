@@ -1,4 +1,4 @@
-"""What `model send` and `rule send` refuse before anything is sent."""
+"""What `rule send` refuses before anything is sent."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from cli import kafka
-from flink_jobs.settings import FIRST_MODEL
 from tests.cli.commands import fraudstream
 
 RULE: dict[str, Any] = {
@@ -19,30 +18,6 @@ RULE: dict[str, Any] = {
     "value": 1000.0,
     "verdict": "review",
 }
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ((), "give one of"),
-        (("somewhere", "--thresholds", "0.1,0.9"), "give one of"),
-        (("somewhere",), "manifest.json is missing"),
-        (("--thresholds", "0.5"), "is not REVIEW,BLOCK"),
-        (("--thresholds", "a,b"), "is not REVIEW,BLOCK"),
-        (("--thresholds", "0.9,0.1"), "review must not exceed block"),
-        (("--thresholds", "0.5,1.5"), "<= 1.0"),
-        (("--thresholds", "nan,1"), "--thresholds"),
-        (("--thresholds", "0.1,0.9", "--by", "a b"), "issued_by"),
-        (("--remove", "everything"), "is not one of model, thresholds"),
-        (("--thresholds", "0.1,0.9", "--kafka-set", "x"), "is not NAME=VALUE"),
-        (("--thresholds", "0.1,0.9", "--kafka-set", "no.such=1"), "Kafka: No such configuration property"),
-    ],
-)
-def test_model_updates_that_are_no_good_are_not_sent(arguments: tuple[str, ...], said: str) -> None:
-    answer = fraudstream("model", "send", *arguments)
-
-    assert answer.status == 1
-    assert said in answer.text
 
 
 @pytest.mark.parametrize(
@@ -75,9 +50,7 @@ def test_a_rule_is_one_thing_or_the_other(tmp_path: Path) -> None:
 
 def test_what_is_good_gets_as_far_as_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka, "TIMEOUT_S", 0.5)
-    for answer in (
-        fraudstream("model", "send", FIRST_MODEL),
-        fraudstream("rule", "send", "-", stdin=msgspec.json.encode(RULE)),
-    ):
-        assert answer.status == 1
-        assert "no Kafka broker answers at 127.0.0.1:1" in answer.text
+    answer = fraudstream("rule", "send", "-", stdin=msgspec.json.encode(RULE))
+
+    assert answer.status == 1
+    assert "no Kafka broker answers at 127.0.0.1:1" in answer.text

@@ -61,6 +61,14 @@ def test_feature_contract_as_a_table() -> None:
     assert all(name in said.text for name in FEATURE_NAMES)
 
 
+def test_reason_codes() -> None:
+    said = json.loads(fraudstream("contract", "reasons", "--json").text)["reasons"]
+    table = fraudstream("contract", "reasons")
+
+    assert sorted(name for reason in said for name in reason["features"]) == sorted(FEATURE_NAMES)
+    assert all(reason["code"] in table.text for reason in said)
+
+
 def test_generated_files_are_checked() -> None:
     assert fraudstream("events", "check") == (0, "the generated files are up to date")
 

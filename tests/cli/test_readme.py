@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import COMMANDS
-from flink_jobs.settings import FIRST_MODEL, ScoringSettings
+from flink_jobs.settings import ScoringSettings
 from state.contract import N_FEATURES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,8 +16,8 @@ README = (ROOT / "README.md").read_text()
 def shown(default: object) -> str:
     if default is None:
         return "none"
-    if default == FIRST_MODEL:
-        return str(FIRST_MODEL.relative_to(ROOT))
+    if isinstance(default, Path):
+        return str(default.relative_to(ROOT))
     if isinstance(default, bool):
         return str(default).lower()
     return str(default) if default else "empty"

@@ -6,21 +6,16 @@ import lightgbm as lgb
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from events.control import Thresholds
-from models.artefact import (
-    FEATURES_SHA256,
-    MODEL_FILE,
-    Calibration,
-    Manifest,
-    TrainingSummary,
-    sha256,
-    write_artefact,
-)
+from models.artefact import Manifest, sha256, write_artefact
 from models.onnx_export import to_onnx
-from state.contract import CONTRACT_VERSION, FEATURE_NAMES, N_FEATURES
+from models.registry import ARTEFACTS
+from models.signing import Keyring
+from state.contract import FEATURE_NAMES, N_FEATURES
+from tests.models.artefacts import TREES, manifest_of, trusting
 
-SHIPPED = Path(__file__).parents[2] / "models" / "artefacts" / "first"
+SHIPPED = ARTEFACTS / "first"
 
 
 @pytest.fixture(scope="session")
@@ -47,39 +42,38 @@ def onnx(booster: lgb.Booster) -> bytes:
     return to_onnx(booster)
 
 
+@pytest.fixture(scope="session")
+def key() -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.generate()
+
+
+@pytest.fixture(scope="session")
+def keyring(key: Ed25519PrivateKey) -> Keyring:
+    """Trusts `key` alone."""
+    return trusting(tester=key)
+
+
 @pytest.fixture
 def manifest(onnx: bytes) -> Manifest:
-    return Manifest(
-        model_version="gbt-test",
-        contract_version=CONTRACT_VERSION,
-        features_sha256=FEATURES_SHA256,
-        created_at="2026-11-21T00:00:00+00:00",
-        files={MODEL_FILE: sha256(onnx)},
-        training=TrainingSummary(
-            "random", 4000, 500, ("2026-01-01T00:00:00+00:00", "2026-02-01T00:00:00+00:00"), 1, 7.0
-        ),
-        metrics={"test": {"roc_auc": 0.9}},
-        calibration=Calibration([0.0, 0.2, 1.0], [0.0, 0.5, 1.0]),
-        thresholds=Thresholds(0.4, 0.9),
-    )
+    return manifest_of(onnx)
 
 
 @pytest.fixture
-def artefact(tmp_path: Path, manifest: Manifest, onnx: bytes) -> Path:
+def artefact(tmp_path: Path, manifest: Manifest, onnx: bytes, key: Ed25519PrivateKey) -> Path:
     """Folder of a good artefact, free to be spoilt."""
     folder = tmp_path / "artefact"
-    write_artefact(folder, manifest, {MODEL_FILE: onnx})
+    write_artefact(folder, manifest, {TREES: onnx}, key)
     return folder
 
 
 @pytest.fixture
-def written(tmp_path: Path, manifest: Manifest) -> Callable[..., Path]:
-    """Writes an artefact around any bytes that shall pass for a model, with any change to its manifest."""
+def written(tmp_path: Path, manifest: Manifest, key: Ed25519PrivateKey) -> Callable[..., Path]:
+    """Writes a signed artefact around any bytes that shall pass for a model, with changes to its manifest."""
 
     def write(model: bytes, **changes: Any) -> Path:
         folder = tmp_path / "written"
-        changed = msgspec.structs.replace(manifest, files={MODEL_FILE: sha256(model)}, **changes)
-        write_artefact(folder, changed, {MODEL_FILE: model})
+        changed = msgspec.structs.replace(manifest, files={TREES: sha256(model)}, **changes)
+        write_artefact(folder, changed, {TREES: model}, key)
         return folder
 
     return write
