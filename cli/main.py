@@ -19,16 +19,18 @@ COMMANDS = {
         "simulate": ("simulator.app:simulate", "Simulate traffic with known fraud, to files or Kafka."),
         "replay": ("simulator.app:replay", "Send the transactions of a CSV or parquet file to Kafka."),
         "train": ("models.app:train", "Train a model and write it as an artefact."),
+        "evaluate": ("models.evaluation_app", "Measure an ensemble on recorded transactions."),
+        "models": ("cli.models", "The registry of models: look, verify, sign, promote, roll back."),
     },
     "A running system": {
         "topics": ("cli.topics", "Create the Kafka topics that do not exist yet."),
         "decisions": ("cli.decisions", "Show decisions, of a file or of the topic."),
+        "explain": ("cli.explain", "Say why transactions were decided as they were."),
         "dead-letters": ("cli.dead_letters", "Show what could not be processed, and why."),
-        "model": ("cli.control:model", "Change the model or the thresholds of running jobs."),
-        "rule": ("cli.control:rule", "Set or remove an analysts' rule in running jobs."),
+        "rule": ("cli.control", "Set or remove an analysts' rule in running jobs."),
     },
     "Contracts": {
-        "contract": ("cli.contract", "Show the feature contract."),
+        "contract": ("cli.contract", "Show the feature contract and the reason codes."),
         "events": ("cli.contract_files", "The generated files of the wire contract."),
     },
 }

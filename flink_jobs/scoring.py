@@ -31,6 +31,7 @@ from flink_jobs import files, kafka
 from flink_jobs.settings import ScoringSettings
 from flink_jobs.shards import shard_keys
 from models.artefact import ModelRefusedError, load_model
+from models.signing import KeyFileError, Keyring
 from operators.terminal_stage import ANOMALIES, CONTROL, TerminalStage, TerminalStageSettings
 from operators.user_stage import BYTES, DEAD_LETTERS, UserStage, UserStageSettings
 from state.contract import DAY_MS
@@ -69,8 +70,9 @@ def configuration(settings: ScoringSettings) -> Configuration:
 class Scoring:
     """The job's graph, from its settings."""
 
-    def __init__(self, settings: ScoringSettings) -> None:
+    def __init__(self, settings: ScoringSettings, keyring: Keyring) -> None:
         self._settings = settings
+        self._keyring = keyring
         self._env = StreamExecutionEnvironment.get_execution_environment(configuration(settings))
         self._tables = StreamTableEnvironment.create(self._env)
         self._keys = shard_keys(settings.shards)
@@ -141,6 +143,7 @@ class Scoring:
         stage = TerminalStage(
             TerminalStageSettings(
                 model=str(settings.model.resolve()) if settings.model is not None else None,
+                keyring=self._keyring,
                 shard_keys=self._keys,
                 risk_delay_ms=int(settings.risk_delay_days * DAY_MS),
                 state_ttl_days=settings.state_ttl_days,
@@ -149,6 +152,8 @@ class Scoring:
                 thread_mode=settings.execution == "thread",
                 decisions_topic=settings.topic("decisions") if keeps_decisions else None,
                 kafka_client=kafka.client_config(settings),
+                drift_hours=settings.drift_hours,
+                alerts_per_day=(settings.alerts_per_day or 0.0) / settings.width,
             )
         )
         return (
@@ -186,10 +191,11 @@ def main() -> None:
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     try:
         settings = CliApp.run(ScoringSettings)
+        keyring = Keyring.read(settings.trusted_keys, settings.allow_unsigned)
         if settings.model is not None:
-            load_model(settings.model)
-        env = Scoring(settings).build()
-    except (ValidationError, ModelRefusedError, kafka.TopicsError) as error:
+            load_model(settings.model, keyring)
+        env = Scoring(settings, keyring).build()
+    except (ValidationError, KeyFileError, ModelRefusedError, kafka.TopicsError) as error:
         sys.exit(f"scoring: {error}")
     env.execute(settings.job_name)
 

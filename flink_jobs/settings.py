@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.signing import TRUSTED_KEYS
 from state.contract import DAY_MS, MAX_RISK_DELAY_MS
 
 FIRST_MODEL = Path(__file__).resolve().parent.parent / "models" / "artefacts" / "first"
@@ -46,8 +47,20 @@ class ScoringSettings(BaseSettings):
     )
 
     model: Path | None = Field(FIRST_MODEL, description="artefact to start with; '' for none")
+    trusted_keys: Path = Field(
+        TRUSTED_KEYS, description="folder of the public keys, *.pub, whose artefacts are loaded"
+    )
+    allow_unsigned: bool = Field(
+        False, description="load artefacts without a signature too; for development only"
+    )
     risk_delay_days: float = Field(
         7, ge=0, le=MAX_RISK_DELAY_MS / DAY_MS, description="how long ago the terminal's risk windows end"
+    )
+    alerts_per_day: float | None = Field(
+        None, ge=0, description="move the review threshold so that about so many alerts a day come out"
+    )
+    drift_hours: float = Field(
+        24, ge=1, le=168, description="length of the window that is held against the model's baseline"
     )
     max_future_s: int = Field(3600, ge=0, description="refuse event times further ahead of the clock")
     state_ttl_days: int = Field(90, ge=1, description="forget entities without a transaction for so long")

@@ -19,12 +19,14 @@ from events.transaction import Transaction
 from models.artefact import ModelRefusedError, load_model
 from models.rules import VERDICTS, RuleRefusedError, Ruleset
 from models.scorer import Scorer
+from models.signing import Keyring
 from operators.decision_log import DecisionLog, decision_id
 from operators.state import expiring_map, profile_state
 from operators.sub_batch import SubBatch, decode
 from operators.task import task_of
 from operators.user_stage import BYTES, DEAD_LETTERS, terminal_shard
-from state.contract import CONTRACT_VERSION, N_USER
+from operators.watch import Watch
+from state.contract import CONTRACT_VERSION, N_USER, U
 from state.engine import TerminalEngine
 from state.layout import LABEL, TRANSACTION
 
@@ -48,6 +50,8 @@ class TerminalStageSettings(msgspec.Struct, frozen=True):
 
     model: str | None
     """Folder of the artefact to start with; without one the heuristic decides until an update names one."""
+    keyring: Keyring
+    """Whose artefacts are loaded, at the start and by updates."""
     shard_keys: tuple[int, ...]
     risk_delay_ms: int
     state_ttl_days: int
@@ -57,6 +61,9 @@ class TerminalStageSettings(msgspec.Struct, frozen=True):
     decisions_topic: str | None
     """Where to read back decisions after a failure; None where the job does not write to Kafka."""
     kafka_client: Mapping[str, str]
+    drift_hours: float = 24.0
+    alerts_per_day: float = 0.0
+    """Budget of one of the parallel instances; 0 for none."""
 
 
 class TerminalStage(KeyedBroadcastProcessFunction):
@@ -85,18 +92,20 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         self._rule_records = Decoder(Rule)
 
         metrics = runtime_context.get_metrics_group()
-        self._scorer = Scorer(None)
+        self._scorer = Scorer(None, settings.keyring)
         self._rules = Ruleset()
         self._refused_total = metrics.counter("control_refused_total")
         self._applied_total = metrics.counter("control_applied_total")
         self._degraded_total = metrics.counter("degraded_total")
         self._model_failures_total = metrics.counter("model_failures_total")
+        self._part_failures_total = metrics.counter("model_part_failures_total")
         self._repeated_total = metrics.counter("decisions_repeated_total")
+        self._watch = Watch(metrics, settings.drift_hours, settings.alerts_per_day)
         self._verdict_totals = [metrics.counter(f"model_decisions_{v}_total") for v in VERDICTS]
         if settings.model is None:
             return
         try:
-            self._scorer = Scorer(load_model(Path(settings.model)))
+            self._scorer = Scorer(load_model(Path(settings.model), settings.keyring), settings.keyring)
         except ModelRefusedError:
             # Checked at submission; if it went bad since, degraded answers are better than none.
             self._refused_total.inc()
@@ -148,9 +157,14 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         now_ms = self._decided_ms = max(int(time.time() * 1000), self._decided_ms + 1)
         rows = batch.rows
         features = self._features(batch)
+        failed_before = self._scorer.part_failures
         scores = self._scorer.score(features)
+        self._part_failures_total.inc(self._scorer.part_failures - failed_before)
         hits = self._rules.evaluate(features, now_ms)
         levels = np.maximum(self._scorer.levels(scores.score, scores.degraded), hits.level).tolist()
+        review_threshold = None if scores.degraded else self._scorer.review_threshold
+        latest_ms = int(np.frombuffer(batch.transactions, TRANSACTION)["time"].max())
+        self._watch.observe(self._scorer, features, scores, hits.level > 0, latest_ms)
         columns = [part.tolist() for part in scores.parts.values()]
         parts = [dict(zip(scores.parts, column, strict=True)) for column in zip(*columns, strict=True)]
         late = set(batch.late)
@@ -189,6 +203,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
                     late=i in late,
                     parts=parts[i] if parts else {},
                     rules=hits.names[i] if hits.names is not None else [],
+                    review_threshold=review_threshold,
                 )
                 raw = encode(decision)
             decisions.append(raw)
@@ -204,7 +219,9 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         n = len(batch.rows)
         transactions = np.frombuffer(batch.transactions, TRANSACTION)
         user = np.frombuffer(batch.features, np.float32).reshape(n, N_USER)
-        terminal = self._engine.features([row[TERMINAL_ID] for row in batch.rows], transactions)
+        terminal = self._engine.features(
+            [row[TERMINAL_ID] for row in batch.rows], transactions, user[:, U.USER_FRAUDS].copy()
+        )
         return np.concatenate((user, terminal), axis=1)
 
     def _apply(self, topic: str, key: str | None, payload: bytes | None) -> None:

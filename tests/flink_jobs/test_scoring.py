@@ -171,9 +171,9 @@ def test_control_records_take_effect_while_running_and_bad_ones_are_refused(
 
     broken = tmp_path / "broken"
     broken.mkdir()
-    for name in ("model.onnx", "manifest.json"):
-        data = (FIRST / name).read_bytes()
-        (broken / name).write_bytes(data[: len(data) // 2] if name == "model.onnx" else data)
+    for file in FIRST.iterdir():
+        data = file.read_bytes()
+        (broken / file.name).write_bytes(data[: len(data) // 2] if file.suffix == ".onnx" else data)
     control("model-updates", "model", slot="model", artefact=str(broken), **update)
     control("rules", "r-1", rule_id="r-1", version=1, owner="o", feature="no_such", operator=">", value=1,
             verdict="block")  # fmt: skip

@@ -14,6 +14,7 @@ from pyflink.datastream import OutputTag
 
 from events.decision import Decision
 from events.transaction import Transaction
+from models.signing import TRUSTED_KEYS, Keyring
 from operators import decision_log
 from operators.terminal_stage import TerminalStage, TerminalStageSettings
 from operators.user_stage import UserStage, UserStageSettings
@@ -109,8 +110,9 @@ class Run:
         self._cluster = cluster
         self._stage = TerminalStage(
             TerminalStageSettings(
-                model=model, shard_keys=(SHARD,), risk_delay_ms=0, state_ttl_days=90,
-                model_updates_topic="model-updates", submitted_at_ms=SUBMITTED_MS, thread_mode=False,
+                model=model, keyring=Keyring.read(TRUSTED_KEYS), shard_keys=(SHARD,), risk_delay_ms=0,
+                state_ttl_days=90, model_updates_topic="model-updates", submitted_at_ms=SUBMITTED_MS,
+                thread_mode=False,
                 decisions_topic="op.decisions", kafka_client={"bootstrap.servers": cluster.bootstrap},
             )
         )  # fmt: skip
