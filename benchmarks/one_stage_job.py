@@ -12,6 +12,7 @@ from pyflink.java_gateway import get_gateway
 
 from flink_jobs.scoring import Scoring
 from flink_jobs.settings import ScoringSettings
+from models.signing import Keyring
 
 
 class OneStage(Scoring):
@@ -29,4 +30,4 @@ class OneStage(Scoring):
 
 
 if __name__ == "__main__":
-    OneStage(CliApp.run(ScoringSettings)).build()
+    OneStage(CliApp.run(ScoringSettings), Keyring({})).build()

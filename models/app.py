@@ -5,15 +5,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models.artefact import MODEL_FILE, write_artefact
+from models.artefact import write_artefact
 from models.history import HistoryError, history
-from models.training import Trained, TrainingError, TrainingOptions, manifest
+from models.parts.trees import TreeOptions
+from models.recipe import DEFAULT_PARTS, UnknownPartError
+from models.signing import KeyFileError, read_private_key
+from models.sources import read, simulated
+from models.tracking import TrackingError, load_mlflow, log_training
+from models.training import Trained, TrainingError, TrainingOptions, artefact_files, manifest
 from models.training import train as train_model
 
 app = typer.Typer(help="Train models.", no_args_is_help=True)
@@ -47,8 +51,9 @@ def train(  # noqa: PLR0913, PLR0917 - each is an option of the command
             min=0, max=30, help="Until a fraud is known; must be the risk delay of the scoring job."
         ),
     ] = 7.0,
-    rounds: Annotated[int, typer.Option(min=1, max=2000, help="Trees.")] = TrainingOptions().rounds,
-    leaves: Annotated[int, typer.Option(min=2, max=255, help="Leaves of a tree.")] = TrainingOptions().leaves,
+    parts: Annotated[str, typer.Option(help="Of the ensemble.")] = ",".join(DEFAULT_PARTS),
+    rounds: Annotated[int, typer.Option(min=1, max=2000, help="Trees.")] = TreeOptions().rounds,
+    leaves: Annotated[int, typer.Option(min=2, max=255, help="Leaves of a tree.")] = TreeOptions().leaves,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     review_fpr: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the legitimate transactions that may be reviewed.")
@@ -60,13 +65,19 @@ def train(  # noqa: PLR0913, PLR0917 - each is an option of the command
         float, typer.Option(min=0, max=1, help="Share of frauds among what is blocked.")
     ] = TrainingOptions().block_precision,
     version: Annotated[str | None, typer.Option(help="Of the model; by default from its content.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Private key to sign the artefact with; see `fraudstream models`.")
+    ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(help="Log the training to this MLflow tracking URI.", metavar="URI")
+    ] = None,
 ) -> None:
-    """Train the gradient-boosted trees and write them as an artefact."""
+    """Train an ensemble and write it as an artefact."""
     options = TrainingOptions(
         seed=seed,
         label_delay_days=label_delay_days,
-        rounds=rounds,
-        leaves=leaves,
+        parts=tuple(name for name in parts.split(",") if name),
+        trees=TreeOptions()._replace(rounds=rounds, leaves=leaves),
         threads=threads,
         review_fpr=review_fpr,
         alerts_per_day=alerts_per_day,
@@ -76,10 +87,13 @@ def train(  # noqa: PLR0913, PLR0917 - each is an option of the command
     try:
         if out.exists():
             raise FileExistsError(f"{out} exists; an artefact is never overwritten")
+        signing_key = read_private_key(key) if key is not None else None
+        if mlflow is not None:
+            load_mlflow()
         with console.status("reading") as status:
             if data is None:
                 source = f"simulator: {users} users, {terminals} terminals, {days} days"
-                frame = _simulated(
+                frame = simulated(
                     users=users,
                     terminals=terminals,
                     days=days,
@@ -89,63 +103,46 @@ def train(  # noqa: PLR0913, PLR0917 - each is an option of the command
                 )
             else:
                 source = data.name
-                frame = _read(data, format, columns)
+                frame = read(data, format, columns)
             past = history(frame, label_delay_days, round(datetime.now(UTC).timestamp() * 1000))
             del frame
             trained = train_model(past, options, status.update)
+        files = artefact_files(trained)
         told = manifest(trained, version, source, options)
-        write_artefact(out, told, {MODEL_FILE: trained.onnx})
-    except (HistoryError, TrainingError, OSError) as error:
+        write_artefact(out, told, files, signing_key)
+    except (HistoryError, KeyFileError, TrackingError, TrainingError, UnknownPartError, OSError) as error:
         console.print(f"[red]not trained:[/] {escape(str(error))}", highlight=False)
         raise typer.Exit(1) from error
     _report(trained, told.model_version)
     console.print(
-        f"{out}: {len(trained.onnx) / 1024:.0f} KiB, {time.monotonic() - began:.0f} s", highlight=False
+        f"{out}: {sum(map(len, files.values())) / 1024:.0f} KiB, {time.monotonic() - began:.0f} s",
+        highlight=False,
     )
-
-
-def _simulated(**world: float) -> pd.DataFrame:
-    """Simulated transactions, each with the time at which its label becomes known.
-
-    world: fields of SimulationConfig. Raises HistoryError where one is out of range.
-    """
-    from simulator.config import SimulationConfig  # noqa: PLC0415 - nothing else here needs a simulator
-    from simulator.simulation import simulate  # noqa: PLC0415
-
+    if key is None:
+        console.print(
+            f"not signed, so no job will load it: fraudstream models sign {out} --key FILE",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    if mlflow is None:
+        return
     try:
-        config = SimulationConfig.model_validate(world)
-    except ValueError as error:
-        raise HistoryError(str(error)) from error
-    simulation = simulate(config)
-    known = simulation.labels.set_index("transaction_id")["labelled_at"]
-    return simulation.transactions.assign(labelled_at=simulation.transactions["transaction_id"].map(known))
-
-
-def _read(path: Path, layout: str, columns: str) -> pd.DataFrame:
-    """The transactions of a file. Raises HistoryError where it has none or cannot be read."""
-    from simulator.datasets import DatasetError, read_transactions  # noqa: PLC0415
-
-    pairs = [pair.partition("=") for pair in columns.split(",") if pair]
-    wrong = ["".join(pair) for pair in pairs if not all(pair)]
-    if wrong:
-        raise HistoryError(f"columns: {wrong[0]!r} is not WIRE=SOURCE")
-    try:
-        mapping = {wire: source for wire, _, source in pairs}
-        chunks = list(read_transactions(path, layout, mapping))
-    except DatasetError as error:
-        raise HistoryError(str(error)) from error
-    if not chunks:
-        raise HistoryError(f"{path}: there are no transactions")
-    frame: pd.DataFrame = pd.concat(chunks, ignore_index=True)
-    return frame
+        log_training(mlflow, options._asdict(), told, out)
+    except TrackingError as error:
+        console.print(f"[red]{escape(str(error))}[/]", highlight=False)
+        raise typer.Exit(1) from error
+    console.print("logged to MLflow")
 
 
 def _report(trained: Trained, version: str) -> None:
     console.print(
         f"{version}: trained on {trained.rows:,} transactions with {trained.frauds:,} frauds; "
-        f"ONNX within {trained.onnx_difference:.1e} of LightGBM",
+        f"ONNX within {max(trained.onnx_difference.values()):.1e} of the libraries",
         highlight=False,
     )
+    shares = ", ".join(f"{name} {weight:.2f}" for name, weight in trained.ensemble.weights.items())
+    console.print(f"weights: {shares}", highlight=False)
     if trained.constant:
         console.print(f"[yellow]never vary, and so count for nothing:[/] {', '.join(trained.constant)}")
     measured = {k: v for k, v in trained.metrics.items() if k != "test_at_thresholds"}

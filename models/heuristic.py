@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.control import Thresholds
-from state.contract import FEATURE_NAMES
+from state.contract import FEATURE_NAMES, N_FEATURES
 
 VERSION: Final = "heuristic-1"
 BASE_POINTS: Final = -5.0
@@ -58,11 +58,28 @@ _LIMITS: Final = np.array([limit for _, limit in _CONDITIONS], np.float32)
 _NEEDS: Final = np.array([[c in sign.features for sign in SIGNS] for c in _CONDITIONS], np.float32)
 _NEEDED: Final = _NEEDS.sum(axis=0)
 _POINTS: Final = np.array([sign.points for sign in SIGNS])
+_SHARES: Final = np.zeros((len(SIGNS), N_FEATURES))
+for _sign, _shares in zip(SIGNS, _SHARES, strict=True):
+    _shares[[FEATURE_NAMES.index(name) for name, _ in _sign.features]] = _sign.points / len(_sign.features)
 
 
 def heuristic(features: NDArray[np.float32]) -> NDArray[np.float64]:
     """Scores f8 [n] in [0, 1] of features f4 [n, N_FEATURES]; any value of a feature is allowed."""
-    shown = features[:, _COLUMNS] > _LIMITS  # NaN compares false
-    points = BASE_POINTS + (shown.astype(np.float32) @ _NEEDS == _NEEDED) @ _POINTS
-    score: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-points))
+    score: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-BASE_POINTS - _shown(features) @ _POINTS))
     return score
+
+
+def contributions(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Points that each feature adds, f8 [n, N_FEATURES], to features f4 [n, N_FEATURES].
+
+    With `BASE_POINTS` they sum to the log odds of the score. Features that show a sign only together share
+    its points alike, which is their Shapley value (Shapley, A Value for n-Person Games, 1953).
+    """
+    return _shown(features) @ _SHARES
+
+
+def _shown(features: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of the SIGNS each row of features shows, bool [n, signs]."""
+    met = features[:, _COLUMNS] > _LIMITS  # NaN compares false
+    shown: NDArray[np.bool_] = met.astype(np.float32) @ _NEEDS == _NEEDED
+    return shown

@@ -56,6 +56,8 @@ class History(NamedTuple):
         labels = np.empty(len(frauds), LABEL)
         labels["time"] = self.time[frauds]
         labels["id"] = self.transactions["id"][frauds]
+        labels["amount"] = self.transactions["amount"][frauds]
+        labels["ratio"] = np.nan
         labels["is_fraud"] = True
         return KnownLabels(labels, self.user[frauds], self.terminal[frauds], before)
 

@@ -23,17 +23,20 @@ class Decile(NamedTuple):
 
 
 def metrics(
-    score: NDArray[np.float64], is_fraud: NDArray[np.bool_], time: NDArray[np.int64], user: NDArray[np.int64]
+    score: NDArray[np.float64],
+    is_fraud: NDArray[np.bool_],
+    time: NDArray[np.int64],
+    user: NDArray[np.int64],
+    top: int,
 ) -> dict[str, float]:
     """Figures for scores f8 [n] of transactions of both classes.
 
     recall_at_fpr_*: share of the frauds found at that share of false alarms. card_precision_at_*: see
-    `card_precision`; its number of users is in its name.
+    `card_precision`, for `top` users.
     """
     fpr, recall, _ = roc_curve(is_fraud, score)
-    top = daily_top(time, user)
     return {
-        "roc_auc": float(roc_auc_score(is_fraud, score)),
+        "auc_roc": float(roc_auc_score(is_fraud, score)),
         "average_precision": float(average_precision_score(is_fraud, score)),
         f"card_precision_at_{top}": card_precision(score, is_fraud, time, user, top),
         "recall_at_fpr_0.1%": float(np.interp(0.001, fpr, recall)),
@@ -78,6 +81,57 @@ def card_precision(
         found.update(users[hits].tolist())
         shares.append(len(hits) / top)
     return float(np.mean(shares))
+
+
+def daily_precision(
+    score: NDArray[np.float64],
+    is_fraud: NDArray[np.bool_],
+    time: NDArray[np.int64],
+    user: NDArray[np.int64],
+    top: int,
+) -> tuple[float, float]:
+    """Precision of the `top` transactions, and of the `top` users, with the highest score of each day.
+
+    Means over days; no user leaves. A user's score is that of the highest transaction of the day.
+    """
+    day = time // DAY_MS
+    of_transactions, of_users = [], []
+    for d in np.unique(day):
+        rows = np.flatnonzero(day == d)
+        rows = rows[np.argsort(-score[rows], kind="stable")]
+        of_transactions.append(is_fraud[rows[:top]].sum() / top)
+        users, first, number = np.unique(user[rows], return_index=True, return_inverse=True)
+        defrauded = np.bincount(number, is_fraud[rows], len(users)) > 0
+        of_users.append(defrauded[np.argsort(first, kind="stable")[:top]].sum() / top)
+    return float(np.mean(of_transactions)), float(np.mean(of_users))
+
+
+def alerted(score: NDArray[np.float64], time: NDArray[np.int64], per_day: float) -> NDArray[np.bool_]:
+    """Which transactions are alerted, bool [n], when the budget of each day goes to the highest scores."""
+    day = time // DAY_MS
+    chosen = np.zeros(len(score), np.bool_)
+    for d in np.unique(day):
+        rows = np.flatnonzero(day == d)
+        chosen[rows[np.argsort(-score[rows], kind="stable")[: round(per_day)]]] = True
+    return chosen
+
+
+def cost(
+    chosen: NDArray[np.bool_], is_fraud: NDArray[np.bool_], amount: NDArray[np.float64], false_alarm: float
+) -> dict[str, float]:
+    """What the alerts `chosen` cost: `false_alarm` each where wrong, the amount of each fraud missed.
+
+    share_saved compares with alerting nothing.
+    """
+    lost = float(amount[is_fraud & ~chosen].sum())
+    spent = false_alarm * float((chosen & ~is_fraud).sum())
+    without = float(amount[is_fraud].sum())
+    return {
+        "amount_lost": lost,
+        "false_alarm_cost": spent,
+        "cost": lost + spent,
+        "share_saved": (without - lost - spent) / without if without > 0 else 0.0,
+    }
 
 
 def deciles(score: NDArray[np.float64], is_fraud: NDArray[np.bool_]) -> list[Decile]:

@@ -12,6 +12,7 @@ from models import heuristic
 from models.artefact import ModelRefusedError, load_model
 from models.model import Model, Scores
 from models.rules import VERDICTS
+from models.signing import Keyring
 
 __all__ = ["Model", "Scorer", "Scores"]
 
@@ -24,10 +25,13 @@ class Scorer:
     failures: batches for which the loaded model failed and the heuristic decided.
     """
 
-    def __init__(self, model: Model | None) -> None:
-        """Without a model the heuristic decides until an update brings one."""
+    def __init__(self, model: Model | None, keyring: Keyring) -> None:
+        """Without a model the heuristic decides until an update brings one; whose, the keyring says."""
         self.model = model
         self.failures = 0
+        self.budget_review: float | None = None
+        """Where review starts by a budget of alerts, in place of the limit of the model it was set for."""
+        self._keyring = keyring
         self._override: Thresholds | None = None
         self._failing = False
 
@@ -35,11 +39,23 @@ class Scorer:
     def thresholds(self) -> Thresholds:
         """The limits in force: those set by an update, else the model's own, else the heuristic's.
 
-        Limits set by an update are meant for models; the heuristic keeps its own.
+        Limits set by an update are meant for models; the heuristic keeps its own. See `review_threshold`.
         """
         if self.model is None:
             return heuristic.THRESHOLDS
+        if self.review_threshold is not None:
+            return Thresholds(self.review_threshold, self.model.thresholds.block)
         return self._override or self.model.thresholds
+
+    @property
+    def part_failures(self) -> int:
+        """Batches in which a part of the current model failed, summed over its parts."""
+        return sum(self.model.failures.values()) if self.model is not None else 0
+
+    @property
+    def review_threshold(self) -> float | None:
+        """The limit that a budget of alerts has set for review; None where another limit holds."""
+        return self.budget_review if self._override is None else None
 
     def score(self, features: NDArray[np.float32]) -> Scores:
         """Scores of features f4 [n, N_FEATURES]; never raises.
@@ -82,7 +98,8 @@ class Scorer:
             return
         if update.artefact is None:
             raise ModelRefusedError("the update names no artefact")
-        self.model = load_model(Path(update.artefact))
+        self.model = load_model(Path(update.artefact), self._keyring)
+        self.budget_review = None
 
     def clear(self, slot: str | None) -> None:
         """Empty a slot of the updates: without `thresholds` those of the model's manifest hold again.

@@ -1,37 +1,38 @@
-"""Training of the gradient-boosted trees: replay, split by time, fit, export, calibrate, measure."""
+"""Training of an ensemble: replay, split by time, fit, export, weigh, calibrate, measure."""
 
+import hashlib
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
 from events.control import Thresholds
 from models.artefact import (
     FEATURES_SHA256,
-    MODEL_FILE,
-    Calibration,
     Manifest,
+    PartManifest,
     TrainingSummary,
     probe_batch,
     sha256,
 )
-from models.calibration import calibrate
+from models.baseline import Baseline, baseline
+from models.ensemble import IDENTITY, Ensemble, fit_ensemble, knots
 from models.heuristic import heuristic
 from models.history import History
-from models.metrics import Decile, deciles, metrics
-from models.model import Model
-from models.onnx_export import to_onnx
+from models.metrics import Decile, daily_top, deciles, metrics
+from models.model import Part
+from models.parts.fitted import FitOptions, Fitted
+from models.parts.trees import TreeOptions
+from models.recipe import DEFAULT_PARTS, recipe
 from state.contract import CONTRACT_VERSION, DAY_MS, FEATURE_NAMES
 from state.replay import replay
 
 SPLIT: Final = (0.6, 0.2, 0.2)
 LEAST_DAYS: Final = 5.0
 """Of the three blocks together, without the gaps between them."""
-MAX_DEPTH: Final = 5
 MAX_ONNX_DIFFERENCE: Final = 1e-5
 LEAST_BLOCKED: Final = 20
 """Rows on which the precision of blocking must have been seen."""
@@ -54,16 +55,12 @@ class TrainingError(ValueError):
 
 
 class TrainingOptions(NamedTuple):
-    """How to train. By default few and small trees: more of them rank little better but cost time per score.
+    """How to train. `alerts_per_day` takes the place of `review_fpr` where it is given."""
 
-    `alerts_per_day` takes the place of `review_fpr` where it is given.
-    """
-
+    parts: tuple[str, ...] = DEFAULT_PARTS
+    trees: TreeOptions = TreeOptions()
     seed: int = 1
     label_delay_days: float = 7.0
-    rounds: int = 80
-    leaves: int = 12
-    learning_rate: float = 0.14
     threads: int = 2
     blanked_users: float = 0.3
     review_fpr: float = 0.005
@@ -80,18 +77,21 @@ class Blocks(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A trained model, measured on a block of time it has not seen."""
+    """A trained ensemble, measured on a block of time it has not seen.
 
-    booster: lgb.Booster
-    onnx: bytes
-    calibration: Calibration
+    onnx_difference: by part, the largest from the library that fitted it.
+    """
+
+    ensemble: Ensemble
     thresholds: Thresholds
+    baseline: Baseline
     metrics: dict[str, dict[str, float]]
     deciles: list[Decile]
     rows: int
     frauds: int
     window_ms: tuple[int, int]
-    onnx_difference: float
+    data_sha256: str
+    onnx_difference: dict[str, float]
     constant: list[str]
     """Features that never vary in the training block, and so cannot count."""
 
@@ -99,11 +99,11 @@ class Trained(NamedTuple):
 def train(history: History, options: TrainingOptions, progress: Callable[[str], None]) -> Trained:
     """Train on a history; the same history and options give the same model.
 
-    The classes keep their weights: the rare class needs no help to be ranked by log loss, and weights would
-    spoil the probabilities. For a share of the users optional fields are blanked in the training block, so
-    that sources which lack them are nothing new. `progress` is told each step. Raises TrainingError where the
-    history does not do.
+    For a share of the users optional fields are blanked in the training block, so that sources which lack
+    them are nothing new. `progress` is told each step. Raises TrainingError where the history does not do,
+    and UnknownPartError.
     """
+    fits = recipe(options.parts, options.trees)
     delay_ms = round(options.label_delay_days * DAY_MS)
     blocks = split(history, delay_ms)
 
@@ -112,44 +112,47 @@ def train(history: History, options: TrainingOptions, progress: Callable[[str], 
     blanked, bare = _blanked(history, options)
     blanked_features, _ = _features(blanked, delay_ms)
 
-    progress("trees")
     fitted = np.flatnonzero(scored[blocks.train]) + blocks.train.start
-    constant = _constant(blanked_features[fitted])
-    booster = _fit(blanked_features[fitted], history.is_fraud[fitted], options)
-    onnx = to_onnx(booster)
-
-    progress("calibration")
     held = np.flatnonzero(scored[blocks.calibration]) + blocks.calibration.start
-    uncalibrated = Model("uncalibrated", onnx, ([0, 1], [0, 1]), Thresholds(0, 1))
-    calibration = calibrate(uncalibrated.raw(features[held])[:, 0], history.is_fraud[held])
-    model = Model("calibrated", onnx, (calibration.x, calibration.y), Thresholds(0, 1))
+    fraud = history.is_fraud
+    constant = _constant(blanked_features[fitted])
+    ensemble = fit_ensemble(
+        fits,
+        (blanked_features[fitted], fraud[fitted]),
+        (features[held], fraud[held]),
+        FitOptions(options.seed, options.threads),
+        progress,
+    )
+    model = ensemble.model("trained", Thresholds(0, 1))
     days = (history.time[held[-1]] - history.time[held[0]]) / DAY_MS
-    thresholds = choose_thresholds(model.score(features[held]).score, history.is_fraud[held], days, options)
+    thresholds = choose_thresholds(model.score(features[held]).score, fraud[held], days, options)
 
     progress("metrics")
     tested = np.flatnonzero(scored[blocks.test]) + blocks.test.start
-    difference = onnx_difference(booster, model, features[tested])
-    score = model.score(features[tested]).score
+    difference = {
+        name: onnx_difference(name, part, features[tested]) for name, part in ensemble.parts.items()
+    }
+    score, by_part, *_ = model.score(features[tested])
     measured = {
         "test": _metrics(history, tested, score),
         "test_heuristic": _metrics(history, tested, heuristic(features[tested])),
         "test_at_thresholds": _at_thresholds(history, tested, score, thresholds),
-    }
+    } | {f"test_{name}": _metrics(history, tested, part) for name, part in by_part.items()}
     alone = tested[bare[history.user[tested]]]
     if history.is_fraud[alone].any() and not history.is_fraud[alone].all():
         measured["test_without_optional_fields"] = _metrics(
             history, alone, model.score(blanked_features[alone]).score
         )
     return Trained(
-        booster=booster,
-        onnx=onnx,
-        calibration=calibration,
+        ensemble=ensemble,
         thresholds=thresholds,
+        baseline=baseline(features[tested], score),
         metrics=measured,
         deciles=deciles(score, history.is_fraud[tested]),
         rows=len(fitted),
         frauds=int(history.is_fraud[fitted].sum()),
         window_ms=(int(history.time[fitted[0]]), int(history.time[fitted[-1]])),
+        data_sha256=_data_sha256(history),
         onnx_difference=difference,
         constant=constant,
     )
@@ -209,32 +212,43 @@ def choose_thresholds(
     return Thresholds(review=round(float(review), 6), block=round(float(max(review, block)), 6))
 
 
-def onnx_difference(booster: lgb.Booster, model: Model, features: NDArray[np.float32]) -> float:
-    """Largest difference between ONNX and LightGBM over these features and the probe of every load.
+def onnx_difference(name: str, fitted: Fitted, features: NDArray[np.float32]) -> float:
+    """Largest difference between ONNX and the library over these features and the probe of every load.
 
     Raises TrainingError where it exceeds MAX_ONNX_DIFFERENCE.
     """
+    exported = Part(fitted.onnx, knots(IDENTITY), 1.0)
     largest = 0.0
     for batch in (features, probe_batch()):
-        native = np.asarray(booster.predict(batch), np.float64)
-        largest = max(largest, float(np.abs(model.raw(batch)[:, 0] - native).max(initial=0.0)))
+        difference = np.abs(exported.raw(batch)[:, 0] - fitted.native(batch))
+        largest = max(largest, float(difference.max(initial=0.0)))
     if largest > MAX_ONNX_DIFFERENCE:
-        raise TrainingError(f"the exported model differs from the trained one by {largest:.2g}")
+        raise TrainingError(f"{name}: the exported model differs from the trained one by {largest:.2g}")
     return largest
+
+
+def artefact_files(trained: Trained) -> dict[str, bytes]:
+    """The files of the artefact: the ONNX of each part that is switched on, and what belongs to it."""
+    files: dict[str, bytes] = {}
+    for name, fitted in trained.ensemble.parts.items():
+        if trained.ensemble.weights[name] > 0:
+            files |= {f"{name}.onnx": fitted.onnx, **fitted.extra}
+    return files
 
 
 def manifest(trained: Trained, version: str | None, source: str, options: TrainingOptions) -> Manifest:
     """The manifest of a trained model; without a version it gets one that follows from its content."""
-    digest = sha256(trained.onnx)
+    ensemble = trained.ensemble
+    digests = {name: sha256(data) for name, data in artefact_files(trained).items()}
     start, end = (
         datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds") for ms in trained.window_ms
     )
     return Manifest(
-        model_version=version or f"gbt-{digest[:12]}",
+        model_version=version or f"ensemble-{sha256(repr(sorted(digests.items())).encode())[:12]}",
         contract_version=CONTRACT_VERSION,
         features_sha256=FEATURES_SHA256,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        files={MODEL_FILE: digest},
+        files=digests,
         training=TrainingSummary(
             source,
             trained.rows,
@@ -242,11 +256,31 @@ def manifest(trained: Trained, version: str | None, source: str, options: Traini
             (start, end),
             options.seed,
             options.label_delay_days,
+            trained.data_sha256,
         ),
         metrics=trained.metrics,
-        calibration=trained.calibration,
+        parts={
+            name: PartManifest(f"{name}.onnx", weight, ensemble.calibrations[name])
+            for name, weight in ensemble.weights.items()
+            if weight > 0
+        },
+        calibration=ensemble.calibration,
         thresholds=trained.thresholds,
+        baseline=trained.baseline,
     )
+
+
+def _data_sha256(history: History) -> str:
+    digest = hashlib.sha256()
+    for column in (
+        history.transactions,
+        history.user,
+        history.terminal,
+        history.is_fraud,
+        history.labelled_at,
+    ):
+        digest.update(np.ascontiguousarray(column).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _features(history: History, delay_ms: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -287,29 +321,9 @@ def _constant(features: NDArray[np.float32]) -> list[str]:
     return [FEATURE_NAMES[k] for k in np.flatnonzero(~(low < high) & ~partly_missing)]
 
 
-def _fit(features: NDArray[np.float32], is_fraud: NDArray[np.bool_], options: TrainingOptions) -> lgb.Booster:
-    parameters = {
-        "objective": "binary",
-        "learning_rate": options.learning_rate,
-        "num_leaves": options.leaves,
-        "max_depth": MAX_DEPTH,
-        "min_data_in_leaf": 40,
-        "feature_fraction": 0.6,
-        "bagging_fraction": 0.8,
-        "bagging_freq": 1,
-        "lambda_l2": 10.0,
-        "seed": options.seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": options.threads,
-        "verbosity": -1,
-    }
-    data = lgb.Dataset(features, is_fraud, feature_name=list(FEATURE_NAMES), params=parameters)
-    return lgb.train(parameters, data, options.rounds)
-
-
 def _metrics(history: History, rows: NDArray[np.int64], score: NDArray[np.float64]) -> dict[str, float]:
-    return metrics(score, history.is_fraud[rows], history.time[rows], history.user[rows])
+    time, user = history.time[rows], history.user[rows]
+    return metrics(score, history.is_fraud[rows], time, user, daily_top(time, user))
 
 
 def _at_thresholds(

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from typer.testing import CliRunner, Result
 
 from models.app import app
 from models.artefact import load_model
+from models.signing import Keyring, generate_keys
 
 SMALL = [
     "--users",
@@ -28,11 +30,13 @@ def run(*arguments: object) -> Result:
 
 def test_train_writes_an_artefact_and_reports(tmp_path: Path) -> None:
     out = tmp_path / "new" / "model"
-    result = run("--out", out, *SMALL, "--rounds", 10, "--version", "tiny-1")
+    key, _ = generate_keys(tmp_path / "keys")
+    result = run("--out", out, *SMALL, "--rounds", 10, "--version", "tiny-1", "--key", key)
     assert result.exit_code == 0, result.output
-    assert load_model(out).version == "tiny-1"
-    for told in ("roc_auc", "average_precision", "alert_precision", "observed frauds", "tiny-1"):
+    assert load_model(out, Keyring.read(tmp_path / "keys")).version == "tiny-1"
+    for told in ("auc_roc", "average_precision", "alert_precision", "observed frauds", "tiny-1"):
         assert told in result.output
+    assert "not signed" not in result.output
 
 
 @pytest.mark.parametrize(
@@ -78,6 +82,27 @@ def test_bad_options(tmp_path: Path, arguments: list[str], reason: str) -> None:
     result = run("--out", tmp_path / "model", *arguments)
     assert result.exit_code == 1
     assert reason in result.output
+
+
+def test_unsigned_artefact_is_called_so(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    result = run("--out", out, *SMALL, "--rounds", 10)
+    assert result.exit_code == 0, result.output
+    assert f"fraudstream models sign {out} --key FILE" in result.output
+
+
+def test_nothing_is_trained_that_could_not_be_signed_or_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    for option, reason in (
+        (("--key", tmp_path / "none.key"), "No such file"),
+        (("--mlflow", "file:runs"), "mlflow is not installed"),
+    ):
+        result = run("--out", tmp_path / "model", *SMALL, *option)
+        assert result.exit_code == 1
+        assert reason in result.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_existing_artefact_is_kept(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def test_top_shrinks_with_few_users() -> None:
 
 
 def test_perfect_scores() -> None:
-    figures = metrics(FRAUD.astype(float), FRAUD, DAY, USER)
-    assert figures["roc_auc"] == figures["average_precision"] == figures["recall_at_fpr_0.1%"] == 1
+    figures = metrics(FRAUD.astype(float), FRAUD, DAY, USER, daily_top(DAY, USER))
+    assert figures["auc_roc"] == figures["average_precision"] == figures["recall_at_fpr_0.1%"] == 1
     assert figures["brier"] == 0
     assert figures["fraud_rate"] == figures["mean_score"] == 0.5
 

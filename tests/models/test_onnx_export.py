@@ -3,15 +3,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from events.control import Thresholds
 from models.artefact import probe_batch
-from models.model import Model
+from models.model import Part
 from models.onnx_export import to_onnx
 from state.contract import N_FEATURES
 
 
 def raw(onnx: bytes, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    return Model("test", onnx, ([0, 1], [0, 1]), Thresholds(0, 1)).raw(features)[:, 0]
+    return Part(onnx, ([0, 1], [0, 1]), 1.0).raw(features)[:, 0]
 
 
 def thresholds(booster: lgb.Booster) -> list[tuple[int, float]]:

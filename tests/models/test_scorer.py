@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 
 from events.control import ModelUpdate, Thresholds
 from models import heuristic
-from models.artefact import MODEL_FILE, ModelRefusedError, load_model, probe_batch
-from models.model import Model, Scores
+from models.artefact import SIGNATURE_FILE, ModelRefusedError, load_model, probe_batch
+from models.model import Model, Part, Scores
 from models.scorer import Scorer
+from models.signing import TRUSTED_KEYS, Keyring
 from state.contract import N_FEATURES
+
+NOBODY = Keyring({})
 
 
 def update(**fields: Any) -> ModelUpdate:
@@ -34,12 +37,13 @@ class BrokenModel(Model):
 
 @pytest.fixture
 def breakable(onnx: bytes) -> BrokenModel:
-    return BrokenModel("breakable", onnx, ([0, 1], [0, 1]), Thresholds(0.2, 0.8))
+    identity = ([0, 1], [0, 1])
+    return BrokenModel("breakable", {"trees": Part(onnx, identity, 1.0)}, identity, Thresholds(0.2, 0.8))
 
 
 def test_without_a_model_the_heuristic_decides() -> None:
     features = probe_batch()
-    scorer = Scorer(None)
+    scorer = Scorer(None, NOBODY)
     scores = scorer.score(features)
     assert scores.degraded
     assert scores.model_version == heuristic.VERSION
@@ -47,16 +51,16 @@ def test_without_a_model_the_heuristic_decides() -> None:
     assert scorer.failures == 0
 
 
-def test_with_a_model_it_decides(artefact: Path) -> None:
-    scores = Scorer(load_model(artefact)).score(probe_batch())
+def test_with_a_model_it_decides(artefact: Path, keyring: Keyring) -> None:
+    scores = Scorer(load_model(artefact, keyring), keyring).score(probe_batch())
     assert not scores.degraded
     assert scores.model_version == "gbt-test"
-    assert scores.parts["gbt"].tolist() == scores.score.tolist()
+    assert list(scores.parts) == ["trees"]
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("out of memory"), float("nan"), float("inf")])
 def test_failure_falls_back_and_recovers(breakable: BrokenModel, fault: Exception | float) -> None:
-    scorer = Scorer(breakable)
+    scorer = Scorer(breakable, NOBODY)
     features = probe_batch()
     good = scorer.score(features)
     breakable.fault = fault
@@ -72,32 +76,35 @@ def test_failure_falls_back_and_recovers(breakable: BrokenModel, fault: Exceptio
 
 
 def test_features_of_another_width_degrade_rather_than_raise(breakable: BrokenModel) -> None:
-    scorer = Scorer(breakable)
+    scorer = Scorer(breakable, NOBODY)
     assert scorer.score(np.zeros((3, N_FEATURES + 1), np.float32)).degraded
     assert scorer.failures == 1
 
 
 def test_degraded_scores_are_held_against_the_limits_of_the_heuristic(breakable: BrokenModel) -> None:
-    scorer = Scorer(breakable)
+    scorer = Scorer(breakable, NOBODY)
     score = np.array([0.15, 0.2, 0.75, 0.8])
     assert scorer.levels(score).tolist() == [0, 1, 1, 2]
     assert scorer.levels(score, degraded=True).tolist() == [1, 1, 2, 2]
     assert scorer.verdicts(score) == ["approve", "review", "review", "block"]
-    assert Scorer(None).levels(score).tolist() == [1, 1, 2, 2]
+    assert Scorer(None, NOBODY).levels(score).tolist() == [1, 1, 2, 2]
 
 
-def test_update_swaps_the_model(artefact: Path) -> None:
-    scorer = Scorer(None)
+def test_update_swaps_the_model(artefact: Path, keyring: Keyring) -> None:
+    scorer = Scorer(None, keyring)
     scorer.apply(update(slot="model", artefact=str(artefact)))
     assert scorer.score(probe_batch()).model_version == "gbt-test"
     assert scorer.thresholds == Thresholds(0.4, 0.9)
 
 
-def test_refused_update_leaves_everything(artefact: Path, breakable: BrokenModel) -> None:
-    scorer = Scorer(breakable)
-    (artefact / MODEL_FILE).write_bytes(b"spoilt")
+@pytest.mark.parametrize(("spoilt", "reason"), [("trees.onnx", "SHA-256"), (SIGNATURE_FILE, "malformed")])
+def test_refused_update_leaves_everything(
+    artefact: Path, breakable: BrokenModel, keyring: Keyring, spoilt: str, reason: str
+) -> None:
+    scorer = Scorer(breakable, keyring)
+    (artefact / spoilt).write_bytes(b"spoilt")
     before = scorer.score(probe_batch())
-    with pytest.raises(ModelRefusedError, match="SHA-256"):
+    with pytest.raises(ModelRefusedError, match=reason):
         scorer.apply(update(slot="model", artefact=str(artefact)))
     after = scorer.score(probe_batch())
     assert scorer.thresholds == Thresholds(0.2, 0.8)
@@ -105,8 +112,28 @@ def test_refused_update_leaves_everything(artefact: Path, breakable: BrokenModel
     assert after.score.tolist() == before.score.tolist()
 
 
-def test_thresholds_outlast_the_model_until_cleared(artefact: Path, breakable: BrokenModel) -> None:
-    scorer = Scorer(breakable)
+def test_update_to_an_artefact_that_nobody_trusted_signed(artefact: Path, breakable: BrokenModel) -> None:
+    scorer = Scorer(breakable, NOBODY)
+    with pytest.raises(ModelRefusedError, match="not among the trusted keys"):
+        scorer.apply(update(slot="model", artefact=str(artefact)))
+    assert scorer.model is breakable
+
+
+def test_failures_of_parts_are_counted(onnx: bytes) -> None:
+    identity = ([0, 1], [0, 1])
+    parts = {name: Part(onnx, identity, 0.5) for name in ("one", "other")}
+    scorer = Scorer(Model("two", parts, identity, Thresholds(0.2, 0.8)), NOBODY)
+    assert not scorer.score(probe_batch()).degraded
+    assert scorer.part_failures == 0
+    scorer.score(np.zeros((3, N_FEATURES + 1), np.float32))
+    assert scorer.part_failures == 2
+    assert Scorer(None, NOBODY).part_failures == 0
+
+
+def test_thresholds_outlast_the_model_until_cleared(
+    artefact: Path, breakable: BrokenModel, keyring: Keyring
+) -> None:
+    scorer = Scorer(breakable, keyring)
     scorer.apply(update(slot="thresholds", thresholds=Thresholds(0.5, 0.6)))
     assert scorer.thresholds == Thresholds(0.5, 0.6)
     scorer.apply(update(slot="model", artefact=str(artefact)))
@@ -125,7 +152,7 @@ def test_update_names_either_a_model_or_thresholds() -> None:
 
 
 def test_score_of_a_row_does_not_depend_on_its_batch(shipped: Path) -> None:
-    model = load_model(shipped)
+    model = load_model(shipped, Keyring.read(TRUSTED_KEYS))
     rng = np.random.default_rng(7)
     features = np.concatenate([probe_batch(), rng.lognormal(1, 2, (1936, N_FEATURES)).astype(np.float32)])
     features[64:][rng.random((1936, N_FEATURES)) < 0.3] = np.nan
@@ -136,7 +163,7 @@ def test_score_of_a_row_does_not_depend_on_its_batch(shipped: Path) -> None:
         assert np.concatenate(parts).tobytes() == whole.tobytes(), size
 
 
-def test_empty_batch(artefact: Path) -> None:
+def test_empty_batch(artefact: Path, keyring: Keyring) -> None:
     empty = np.empty((0, N_FEATURES), np.float32)
-    assert Scorer(load_model(artefact)).score(empty).score.shape == (0,)
-    assert Scorer(None).score(empty).score.shape == (0,)
+    assert Scorer(load_model(artefact, keyring), keyring).score(empty).score.shape == (0,)
+    assert Scorer(None, NOBODY).score(empty).score.shape == (0,)

@@ -3,18 +3,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from events.control import Thresholds
-from models.artefact import MODEL_FILE, load_model, read_manifest, write_artefact
+from models.artefact import load_model, read_manifest, write_artefact
 from models.heuristic import heuristic
 from models.history import History, history
-from models.model import Model
+from models.parts.trees import TreeOptions
 from models.training import (
     Trained,
     TrainingError,
     TrainingOptions,
+    artefact_files,
     choose_thresholds,
     manifest,
     onnx_difference,
@@ -23,12 +24,14 @@ from models.training import (
 )
 from simulator.config import SimulationConfig
 from simulator.simulation import simulate
-from state.contract import DAY_MS
+from state.contract import DAY_MS, N_FEATURES
 from state.replay import replay
+from tests.models.artefacts import trusting
 
+KEY = Ed25519PrivateKey.generate()
 NOW = round(time.time() * 1000)
 DELAY_MS = 3 * DAY_MS
-OPTIONS = TrainingOptions(label_delay_days=3.0, rounds=30, threads=1)
+OPTIONS = TrainingOptions(parts=("gbt",), trees=TreeOptions(rounds=30), label_delay_days=3.0, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -54,29 +57,31 @@ def part(past: History, rows: NDArray[np.bool_]) -> History:
 
 
 def test_small_model_is_worth_something(trained: Trained, steps: list[str]) -> None:
-    assert steps == ["features", "trees", "calibration", "metrics"]
+    assert steps == ["features", "gbt", "metrics"]
     test = trained.metrics["test"]
-    assert test["roc_auc"] > 0.8
+    assert test["auc_roc"] > 0.8
     assert test["average_precision"] > 5 * test["fraud_rate"]
-    assert trained.metrics["test_without_optional_fields"]["roc_auc"] > 0.6
+    assert trained.metrics["test_without_optional_fields"]["auc_roc"] > 0.6
     assert test["mean_score"] == pytest.approx(test["fraud_rate"], rel=0.6)
-    assert trained.onnx_difference < 1e-5
-    assert len(trained.onnx) < 1 << 20
+    assert trained.onnx_difference["gbt"] < 1e-5
+    assert sum(map(len, artefact_files(trained).values())) < 1 << 20
     assert any(name.startswith("alert_recall_of_") for name in trained.metrics["test_at_thresholds"])
 
 
 def test_artefact_of_a_trained_model_loads(trained: Trained, tmp_path: Path) -> None:
     told = manifest(trained, None, "simulator", OPTIONS)
-    write_artefact(tmp_path / "model", told, {MODEL_FILE: trained.onnx})
-    model = load_model(tmp_path / "model")
+    write_artefact(tmp_path / "model", told, artefact_files(trained), KEY)
+    model = load_model(tmp_path / "model", trusting(tester=KEY))
     assert model.version == told.model_version
     assert read_manifest(tmp_path / "model").training.frauds == trained.frauds
 
 
 def test_training_is_deterministic(past: History, trained: Trained) -> None:
     again = train(past, OPTIONS, lambda _: None)
-    assert again.onnx == trained.onnx
-    assert again.calibration == trained.calibration
+    assert artefact_files(again) == artefact_files(trained)
+    assert again.ensemble.calibration == trained.ensemble.calibration
+    assert again.data_sha256 == trained.data_sha256
+    assert again.baseline == trained.baseline
     assert again.thresholds == trained.thresholds
 
 
@@ -118,17 +123,18 @@ def test_too_few_days(past: History) -> None:
 def test_features_that_never_vary_are_named(trained: Trained, past: History) -> None:
     plain = past.transactions.copy()
     plain["device"] = 0
-    bare = train(past._replace(transactions=plain), OPTIONS._replace(rounds=2), lambda _: None)
+    bare = train(
+        past._replace(transactions=plain), OPTIONS._replace(trees=TreeOptions(rounds=2)), lambda _: None
+    )
     assert {"new_device", "device_count"} <= set(bare.constant)
     assert "new_device" not in trained.constant
 
 
 def test_export_that_differs_is_an_error(trained: Trained, past: History) -> None:
-    other = train(past, OPTIONS._replace(rounds=5), lambda _: None)
-    wrong = Model("wrong", other.onnx, ([0, 1], [0, 1]), Thresholds(0, 1))
-    features = np.zeros((1, len(trained.booster.feature_name())), np.float32)
-    with pytest.raises(TrainingError, match="differs from the trained one"):
-        onnx_difference(trained.booster, wrong, features)
+    other = train(past, OPTIONS._replace(trees=TreeOptions(rounds=5)), lambda _: None)
+    mixed = trained.ensemble.parts["gbt"]._replace(onnx=other.ensemble.parts["gbt"].onnx)
+    with pytest.raises(TrainingError, match="gbt: the exported model differs from the trained one"):
+        onnx_difference("gbt", mixed, np.zeros((1, N_FEATURES), np.float32))
 
 
 class TestThresholds:

@@ -1,0 +1,31 @@
+"""What fitting a part yields, and what every fitting is told."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Native = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+"""Uncalibrated scores f8 [n] of features f4 [n, N_FEATURES], by the library that fitted the part."""
+
+
+class Fitted(NamedTuple):
+    """A fitted part.
+
+    onnx: input `features` f4 [n, N_FEATURES] with NaN for what is missing, output `raw_score` f4 [n, 1] in
+    [0, 1]; native: the same scores from the library that fitted it, to compare; extra: further files that
+    belong into the artefact, by their names.
+    """
+
+    onnx: bytes
+    native: Native
+    extra: Mapping[str, bytes] = MappingProxyType({})
+
+
+class FitOptions(NamedTuple):
+    """seed: of every random choice; threads: how many the fitting may use."""
+
+    seed: int = 1
+    threads: int = 2
