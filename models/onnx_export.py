@@ -5,6 +5,7 @@ import re
 import lightgbm as lgb
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
 
@@ -42,19 +43,23 @@ def to_onnx(booster: lgb.Booster) -> bytes:
     return data
 
 
-def _thresholds_in_float32(text: str) -> str:
-    """The model text with each threshold rounded down to float32.
+def rounded_down(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The largest float32 not above each threshold t, of the same shape.
 
-    For a float32 x, x <= t holds for a float64 t exactly if it holds for the largest float32 that is not
-    above t; ONNX would round to the nearest.
+    For a float32 x, x <= t holds for a float64 t exactly if it holds for that float32; ONNX would round to
+    the nearest.
     """
+    nearest = thresholds.astype(np.float32)
+    return np.where(nearest > thresholds, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+
+
+def _thresholds_in_float32(text: str) -> str:
+    """The model text with each threshold rounded down to float32."""
     # The sizes of the trees' texts change; without them LightGBM reads one tree after the other.
     text = re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"^threshold=(.+)$", _rounded_down, text, flags=re.MULTILINE)
 
 
 def _rounded_down(line: re.Match[str]) -> str:
-    exact = np.array(line[1].split(), np.float64)
-    nearest = exact.astype(np.float32)
-    below = np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    below = rounded_down(np.array(line[1].split(), np.float64))
     return "threshold=" + " ".join(repr(float(value)) for value in below)
