@@ -1,6 +1,6 @@
 """`python -m benchmarks`: every measurement in one run, printed and written to docs/benchmarks.md.
 
-Sections can be named to run only those: engine live drain per-event memory.
+Sections can be named to run only those: engine parts live drain per-event memory.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import psutil
 
-from benchmarks import engine
+from benchmarks import engine, parts
 from benchmarks.traffic import encoded, measure, summary
 from stack.cluster import Cluster, isolated_stack
 
@@ -36,6 +36,17 @@ def bare_engine() -> Lines:
     yield "|---|---|---|"
     for rate in engine.measure():
         yield f"| {rate.what} | {rate.batch} | {rate.per_second:,.0f} |"
+
+
+def ensemble_parts() -> Lines:
+    """Each part of the ensemble by itself."""
+    yield f"| part | fitted on {parts.ROWS:,} rows in | file | one row | a row among {parts.BATCH} | rows/s |"
+    yield "|---|---|---|---|---|---|"
+    for cost in parts.measure():
+        yield (
+            f"| {cost.name} | {cost.fit_s:.1f} s | {cost.bytes / 1000:.0f} kB | {cost.single_us:.0f} us "
+            f"| {cost.batch_us:.1f} us | {1e6 / cost.batch_us:,.0f} |"
+        )
 
 
 def live() -> Lines:
@@ -174,6 +185,7 @@ def memory() -> Lines:
 JOB_OPTIONS = ("--start", "latest", "--shards", "1", "--batch-ms", "5")
 SECTIONS: dict[str, tuple[str, Callable[[], Lines]]] = {
     "engine": ("Bare engine, one core", bare_engine),
+    "parts": ("Parts of the ensemble, one core", ensemble_parts),
     "live": (f"Live, Kafka to Kafka ({' '.join(JOB_OPTIONS)})", live),
     "drain": ("Draining a backlog", drain),
     "per-event": ("Against one element per event", per_event),
@@ -211,8 +223,8 @@ def main(chosen: list[str]) -> None:
             lines.append(line)
         (REPORT.parent / "benchmarks").mkdir(exist_ok=True)
         (REPORT.parent / "benchmarks" / f"{name}.md").write_text("\n".join(lines) + "\n")
-    parts = [REPORT.parent / "benchmarks" / f"{name}.md" for name in SECTIONS]
-    text = "\n".join(part.read_text() for part in parts if part.exists())
+    sections = [REPORT.parent / "benchmarks" / f"{name}.md" for name in SECTIONS]
+    text = "\n".join(section.read_text() for section in sections if section.exists())
     REPORT.write_text("# Measured\n\nOne command: `make bench`. The machine is shared and noisy.\n\n" + text)
 
 
