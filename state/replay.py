@@ -1,5 +1,6 @@
 """Replays history through the streaming kernels: the features for training and backtests."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,56 @@ class KnownLabels(NamedTuple):
     before: NDArray[np.int64]
 
 
+class Replayer:
+    """The engine over numbered users and terminals, a block of history after the other."""
+
+    def __init__(self, users: int, terminals: int, risk_delay_ms: int = DEFAULT_RISK_DELAY_MS) -> None:
+        """users, terminals: how many there are at most."""
+        self._users = np.zeros(users, USER_PROFILE)
+        self._terminals = np.zeros(terminals, TERMINAL_PROFILE)
+        self._risk_delay_ms = risk_delay_ms
+
+    def features(
+        self,
+        transactions: NDArray[np.void],
+        user: NDArray[np.int64],
+        terminal: NDArray[np.int64],
+        known: KnownLabels | None = None,
+    ) -> Replay:
+        """Features of the next transactions, TRANSACTION [n], by numbers of users and terminals i8 [n].
+
+        A terminal of -1 is none. known: what becomes known on the way. As in the job, a repeated transaction
+        does not reach its terminal.
+        """
+        n = len(transactions)
+        features = np.full((n, N_FEATURES), np.nan, np.float32)
+        status = np.empty(n, np.uint8)
+
+        def run(start: int, end: int) -> None:
+            part = slice(start, end)
+            user_kernel(self._users, user[part], transactions[part], features[part], status[part])
+            scored = np.flatnonzero(status[part] <= 1) + start
+            block = np.empty((len(scored), N_FEATURES - N_USER), np.float32)
+            frauds = features[scored, U.USER_FRAUDS]
+            terminal_kernel(
+                self._terminals, terminal[scored], transactions[scored], frauds, self._risk_delay_ms, block
+            )
+            features[scored, N_USER:] = block
+
+        done = 0
+        for cut, labels, users, terminals in _cuts(known):
+            run(done, cut)
+            done = cut
+            self._label(labels, users, terminals)
+        run(done, n)
+        return Replay(features, status)
+
+    def _label(self, labels: NDArray[np.void], user: NDArray[np.int64], terminal: NDArray[np.int64]) -> None:
+        label_user(self._users, user, labels)
+        placed = np.flatnonzero(terminal >= 0)
+        label_terminal(self._terminals, terminal[placed], labels[placed])
+
+
 def replay(
     transactions: NDArray[np.void],
     user: NDArray[np.int64],
@@ -38,34 +89,18 @@ def replay(
     known: KnownLabels | None = None,
     risk_delay_ms: int = DEFAULT_RISK_DELAY_MS,
 ) -> Replay:
-    """Features of a history, with exactly the code of the running job.
+    """Features of a whole history, with exactly the code of the running job; see `Replayer.features`."""
+    replayer = Replayer(int(user.max(initial=-1)) + 1, int(terminal.max(initial=-1)) + 1, risk_delay_ms)
+    return replayer.features(transactions, user, terminal, known)
 
-    transactions: TRANSACTION [n]; user: i8 [n], number of the user; terminal: i8 [n], number of the
-    terminal or -1. As in the job, a repeated transaction does not reach its terminal.
-    """
-    users = np.zeros(int(user.max(initial=-1)) + 1, USER_PROFILE)
-    terminals = np.zeros(int(terminal.max(initial=-1)) + 1, TERMINAL_PROFILE)
-    n = len(transactions)
-    features = np.full((n, N_FEATURES), np.nan, np.float32)
-    status = np.empty(n, np.uint8)
 
-    def run(start: int, end: int) -> None:
-        part = slice(start, end)
-        user_kernel(users, user[part], transactions[part], features[part], status[part])
-        scored = np.flatnonzero(status[part] <= 1) + start
-        block = np.empty((len(scored), N_FEATURES - N_USER), np.float32)
-        frauds = features[scored, U.USER_FRAUDS]
-        terminal_kernel(terminals, terminal[scored], transactions[scored], frauds, risk_delay_ms, block)
-        features[scored, N_USER:] = block
-
-    done = 0
-    if known is not None:
-        cuts, firsts, counts = np.unique(known.before, return_index=True, return_counts=True)
-        for cut, first, end in zip(cuts.tolist(), firsts.tolist(), (firsts + counts).tolist(), strict=True):
-            run(done, cut)
-            done = cut
-            label_user(users, known.user[first:end], known.labels[first:end])
-            placed = first + np.flatnonzero(known.terminal[first:end] >= 0)
-            label_terminal(terminals, known.terminal[placed], known.labels[placed])
-    run(done, n)
-    return Replay(features, status)
+def _cuts(
+    known: KnownLabels | None,
+) -> Iterator[tuple[int, NDArray[np.void], NDArray[np.int64], NDArray[np.int64]]]:
+    """Positions before which labels become known, and these with their users and terminals."""
+    if known is None:
+        return
+    cuts, firsts, counts = np.unique(known.before, return_index=True, return_counts=True)
+    for cut, first, count in zip(cuts.tolist(), firsts.tolist(), counts.tolist(), strict=True):
+        block = slice(first, first + count)
+        yield cut, known.labels[block], known.user[block], known.terminal[block]
