@@ -45,7 +45,7 @@ class Part:
     """One model of an ensemble, with its calibration and its weight among the others.
 
     One thread: the scorer shares its cores with the stream, and a batch is too small to divide. A row's
-    score does not depend on the batch it comes in.
+    score depends on the batch it comes in by rounding alone: the sums of a network take another order.
     """
 
     def __init__(self, onnx: bytes, knots: Knots, weight: float) -> None:

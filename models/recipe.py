@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from typing import Final
 
 from models.ensemble import Fit
 from models.parts.trees import TreeOptions
 from models.parts.trees import fit as fit_trees
 
-PARTS: Final = ("gbt",)
-DEFAULT_PARTS: Final = PARTS
+PARTS: Final = ("gbt", "forest", "autoencoder", "sequence", "graph")
+DEFAULT_PARTS: Final = ("gbt", "sequence")
+"""Those that an ablation found to add something; see docs/adr/0005-parts.md."""
 
 
 class UnknownPartError(ValueError):
@@ -18,10 +20,16 @@ class UnknownPartError(ValueError):
 
 def recipe(names: Sequence[str], trees: TreeOptions) -> dict[str, Fit]:
     """How to fit each of the parts named. Raises UnknownPartError."""
-    known: dict[str, Fit] = {"gbt": partial(fit_trees, trees=trees)}
     if not names:
         raise UnknownPartError("parts: there are none")
     for name in names:
-        if name not in known:
-            raise UnknownPartError(f"parts: {name!r} is none of {', '.join(known)}")
-    return {name: known[name] for name in names}
+        if name not in PARTS:
+            raise UnknownPartError(f"parts: {name!r} is none of {', '.join(PARTS)}")
+    return {name: _fit(name, trees) for name in names}
+
+
+def _fit(name: str, trees: TreeOptions) -> Fit:
+    if name == "gbt":
+        return partial(fit_trees, trees=trees)
+    fit: Fit = import_module(f"models.parts.{name}").fit  # only when it is wanted: JAX takes seconds
+    return fit

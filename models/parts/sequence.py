@@ -99,17 +99,17 @@ def _last_state(gru: Gru, steps: Array) -> Array:
     The reset gate acts behind the recurrent product, so that one product serves all three gates. Of the
     present transaction only the amount is a step's; its age and terminal are left at the mean.
     """
-    x = jnp.pad(steps, ((0, 0), (0, len(KINDS) - 1))).reshape(-1, LENGTH, len(KINDS))
-    inward = jnp.swapaxes(x @ gru.weight + gru.bias, 0, 1)
+    padded = jnp.pad(steps, ((0, 0), (0, len(KINDS) - 1))).reshape(-1, LENGTH, len(KINDS))
 
-    def step(state: Array, inward: Array) -> tuple[Array, None]:
+    def step(state: Array, x: Array) -> tuple[Array, None]:
+        inward = x @ gru.weight + gru.bias
         recurrent = state @ gru.recurrent
         gates = jax.nn.sigmoid(inward[:, : 2 * STATE] + recurrent[:, : 2 * STATE])
         update, reset = gates[:, :STATE], gates[:, STATE:]
         held = reset * (recurrent[:, 2 * STATE :] + gru.reset_bias)
         return (1 - update) * jnp.tanh(inward[:, 2 * STATE :] + held) + update * state, None
 
-    return jax.lax.scan(step, jnp.zeros((len(steps), STATE)), inward)[0]
+    return jax.lax.scan(step, jnp.zeros((len(steps), STATE)), jnp.swapaxes(padded, 0, 1))[0]
 
 
 def _onnx(network: Network, sequence: Inputs, present: Inputs) -> bytes:

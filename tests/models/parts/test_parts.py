@@ -1,4 +1,4 @@
-"""What every part but the trees must hold to."""
+"""What every part must hold to."""
 
 import numpy as np
 import pytest
