@@ -21,6 +21,7 @@ from events.codec import Decoder
 from events.control import ModelUpdate, Thresholds
 from models import registry as artefacts
 from models.artefact import ModelRefusedError, sign_artefact
+from models.card import card
 from models.registry import ARTEFACTS, RegistryError
 from models.signing import TRUSTED_KEYS, KeyFileError, Keyring, generate_keys, read_private_key
 
@@ -102,6 +103,22 @@ def show(
         _print_json(found)
     else:
         print_manifest(found, found.manifest)
+
+
+@app.command("card")
+def model_card(
+    artefact: Artefact,
+    registry: Registry = ARTEFACTS,
+    trusted_keys: TrustedKeys = TRUSTED_KEYS,
+    allow_unsigned: AllowUnsigned = False,
+) -> None:
+    """Print the model card of an artefact, in Markdown."""
+    trusted = keyring(trusted_keys, allow_unsigned)
+    found = artefacts.entry(_find(registry, artefact, trusted), trusted)
+    if found.manifest is None:
+        raise UserError(printable(f"{found.folder}: {found.problem}"))
+    for line in card(found.manifest).split("\n"):
+        typer.echo(printable(line))
 
 
 @app.command()

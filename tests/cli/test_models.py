@@ -80,6 +80,13 @@ def test_show(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert told in said.text
 
 
+def test_card(world: World) -> None:
+    said = world.say("card", "gbt-good")
+    assert said.status == 0
+    assert "# Model card: gbt-good" in said.text
+    assert "| trees |" in said.text
+
+
 def test_show_what_is_refused(world: World) -> None:
     said = world.say("show", "gbt-unsigned")
     assert said.status == 0
