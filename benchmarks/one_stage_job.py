@@ -18,7 +18,7 @@ from models.signing import Keyring
 class OneStage(Scoring):
     """The scoring job cut off behind its user stage."""
 
-    def _terminal_stage(self, users: DataStream) -> DataStream:
+    def _terminal_stage(self, users: DataStream, letter_bytes: int) -> DataStream:
         raise NotImplementedError
 
     def build(self) -> None:

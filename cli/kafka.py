@@ -89,6 +89,18 @@ def values(
             yield message.value()
 
 
+def latest(config: Mapping[str, str], topic: str) -> dict[str, bytes]:
+    """The last value under each key of a compacted topic, without those that were deleted.
+
+    A record without a key is left out: compaction takes none. Raises UserError as `stored` does.
+    """
+    found: dict[str, bytes | None] = {}
+    for message in _messages(config, topic, None, TIMEOUT_S):
+        if (key := message.key()) is not None:
+            found[key.decode(errors="backslashreplace")] = message.value()
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def _messages(
     config: Mapping[str, str], topic: str, newest: int | None, timeout_s: float
 ) -> Iterator[Message]:

@@ -27,7 +27,7 @@ COMMANDS = {
         "decisions": ("cli.decisions", "Show decisions, of a file or of the topic."),
         "explain": ("cli.explain", "Say why transactions were decided as they were."),
         "dead-letters": ("cli.dead_letters", "Show what could not be processed, and why."),
-        "rule": ("cli.control", "Set or remove an analysts' rule in running jobs."),
+        "rules": ("cli.rules", "Analysts' rules: put, look, switch, delete, test on recorded transactions."),
     },
     "Contracts": {
         "contract": ("cli.contract", "Show the feature contract and the reason codes."),

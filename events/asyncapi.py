@@ -23,7 +23,7 @@ def document() -> str:
             "description": (
                 "Real-time card-fraud detection. A value that does not keep to its schema goes to dead-letter "  # noqa: E501
                 "with reason, field, topic, partition and offset. Keys of a JSON object must be unique; unknown "  # noqa: E501
-                "ones are ignored. An Avro value carries its schema in Confluent's framing or as the fingerprint "  # noqa: E501
+                "ones are ignored, save in a rule, which is refused. An Avro value carries its schema in Confluent's framing or as the fingerprint "  # noqa: E501
                 "of the single-object encoding."
             ),
         },

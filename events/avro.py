@@ -253,6 +253,8 @@ def _tree(value: Any) -> Any:
     """What fastavro writes for a value: structs become dicts, times milliseconds."""
     if isinstance(value, msgspec.Struct):
         return {name: _tree(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, list):
+        return [_tree(item) for item in value]
     return epoch_ms(value) if isinstance(value, datetime) else value
 
 

@@ -97,9 +97,9 @@ class Decoder(Generic[Record]):
         self._type = record_type
         self._catalogue = catalogue or avro.SchemaCatalogue.shipped()
         self._from_json = msgspec.json.Decoder(record_type).decode
-        marks = list(_marks(inspect.type_info(record_type), ""))
-        self._texts = [_TextField(path, extra) for path, extra in marks if "holds" in extra]
-        self._times = [_TimeField(path, extra) for path, extra in marks if "happened" in extra]
+        found = list(marks(inspect.type_info(record_type), ""))
+        self._texts = [_TextField(path, extra) for path, extra in found if "holds" in extra]
+        self._times = [_TimeField(path, extra) for path, extra in found if "happened" in extra]
         self._unproved = [field for field in self._texts if not field.proved_by_scan]
 
     def decode(
@@ -175,18 +175,18 @@ class Decoder(Generic[Record]):
         return next(faults, None) or next(late_faults, None) or answer
 
 
-def _marks(type_: inspect.Type, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def marks(type_: inspect.Type, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The `extra` of every Meta in a type, each with the dotted path of its field."""
     if isinstance(type_, inspect.Metadata):
         if type_.extra:
             yield path, type_.extra
-        yield from _marks(type_.type, path)
+        yield from marks(type_.type, path)
     elif isinstance(type_, inspect.UnionType):
         for alternative in type_.types:
-            yield from _marks(alternative, path)
+            yield from marks(alternative, path)
     elif isinstance(type_, inspect.StructType):
         for field in type_.fields:
-            yield from _marks(field.type, f"{path}.{field.name}" if path else field.name)
+            yield from marks(field.type, f"{path}.{field.name}" if path else field.name)
 
 
 def _reader(path: str) -> Callable[[Any], Any]:

@@ -5,9 +5,22 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from events.types import PATH_PATTERN, Deadline, EventTime, Finite, Identifier, Path, Probability, Verdict
+from events.types import (
+    IDENTIFIER_PATTERN,
+    PATH_PATTERN,
+    Deadline,
+    EventTime,
+    Finite,
+    Identifier,
+    Path,
+    Probability,
+    Prose,
+    Verdict,
+)
 
 MAX_PREVIOUS = 16
+MAX_CONDITIONS = 8
+MAX_VALUES = 10_000
 
 
 class Thresholds(msgspec.Struct, frozen=True):
@@ -54,16 +67,82 @@ class ModelUpdate(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("slot thresholds takes no previous artefacts")
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """An analysts' rule over one feature of the contract. Topic `rules` (compacted), key `rule_id`."""
+Comparison = Literal["<", "<=", ">", ">=", "=="]
+ListField = Literal[
+    "user_id", "terminal_id", "device_id", "receiver_id", "country", "currency", "merchant_category",
+    "channel", "ip",
+]  # fmt: skip
+"""Fields of a transaction that a rule may hold against a list."""
+
+
+# A misspelt member would change what a rule does, so unlike other records these know no unknown ones.
+class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One condition of a rule: a feature against a value, or a field of the transaction against a list.
+
+    What is missing meets no condition, `not_in` neither.
+    """
+
+    # msgspec checks this pattern itself: `events.codec` does not look into lists.
+    feature: Annotated[str, Meta(pattern=IDENTIFIER_PATTERN, max_length=128)] | None = None
+    field: ListField | None = None
+    operator: Literal["<", "<=", ">", ">=", "==", "in", "not_in"]
+    value: Finite | None = None
+    values: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=128)]], Meta(max_length=MAX_VALUES)
+    ] = []
+
+    def __post_init__(self) -> None:
+        if (self.feature is None) == (self.field is None):
+            raise ValueError("a condition has either a feature or a field")
+        is_list = self.operator in ("in", "not_in")
+        if self.feature is not None and (is_list or self.value is None or self.values):
+            raise ValueError("a feature is compared by <, <=, >, >= or == with one value")
+        if self.field is not None and (not is_list or not self.values or self.value is not None):
+            raise ValueError("a field is in or not_in values, at least one")
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An analysts' rule: it hits where all its conditions are met. Topic `rules` (compacted), key `rule_id`.
+
+    It raises decisions to its verdict; with `allow` it lowers them. The form with one condition, in
+    `feature`, `operator` and `value` and without `all`, is that of the first rules and still read.
+    """
 
     rule_id: Identifier
     version: Annotated[int, Meta(ge=1)]
     owner: Identifier
-    feature: Identifier
-    operator: Literal["<", "<=", ">", ">=", "=="]
-    value: Finite
+    description: Prose | None = None
+    all: Annotated[list[Condition], Meta(max_length=MAX_CONDITIONS)] = []
+    feature: Identifier | None = None
+    operator: Comparison | None = None
+    value: Finite | None = None
     verdict: Verdict
+    allow: bool = False
     enabled: bool = True
     shadow: bool = False
     expires_at: Deadline | None = None
+
+    def __post_init__(self) -> None:
+        given = sum(part is not None for part in (self.feature, self.operator, self.value))
+        if self.all and given:
+            raise ValueError("all stands without feature, operator and value beside it")
+        if not self.all and given < 3:
+            raise ValueError("a rule needs at least one condition in all")
+        if not self.allow:
+            return
+        if self.verdict != "approve" or self.expires_at is None:
+            raise ValueError("a rule with allow needs the verdict approve and expires_at")
+        if not self.names_some:
+            raise ValueError("a rule with allow needs a condition that names whom, by in")
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """All conditions, in whichever form the rule came."""
+        if self.all:
+            return self.all
+        return [Condition(feature=self.feature, operator=self.operator, value=self.value)]  # type: ignore[arg-type]
+
+    @property
+    def names_some(self) -> bool:
+        """Whether it hits only what a list of it names."""
+        return any(condition.operator == "in" for condition in self.all)

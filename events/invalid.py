@@ -12,6 +12,7 @@ Reason = Literal[
     "duplicate_key",
     "not_finite",
     "missing_field",
+    "unknown_field",
     "wrong_type",
     "out_of_range",
     "unknown_value",

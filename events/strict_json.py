@@ -17,6 +17,7 @@ _WRONG_TYPE = re.compile(r"^Expected `[^`]*`, got `[^`]*`$")
 
 # How msgspec's messages begin; the first match counts.
 _REASONS: tuple[tuple[str, Reason], ...] = (
+    ("Object contains unknown field", "unknown_field"),
     ("Expected `datetime` with", "bad_time"),
     ("Invalid RFC3339", "bad_time"),
     ("Invalid enum value", "unknown_value"),

@@ -5,7 +5,7 @@ import struct
 import msgspec
 
 from events.alert import Alert
-from events.control import ModelUpdate, Rule, Thresholds
+from events.control import Condition, ModelUpdate, Rule, Thresholds
 from events.decision import Anomaly, DeadLetter, Decision
 from events.feedback import Feedback, Label
 from events.transaction import Transaction
@@ -123,9 +123,11 @@ TOPICS = (
             rule_id="night-electronics",
             version=3,
             owner="analyst-7",
-            feature="amount",
-            operator=">=",
-            value=1000.0,
+            all=[
+                Condition(feature="night", operator="==", value=1.0),
+                Condition(feature="amount", operator=">=", value=1000.0),
+                Condition(field="merchant_category", operator="in", values=["electronics"]),
+            ],
             verdict="review",
             expires_at=1_800_000_000_000,
         ),

@@ -83,7 +83,7 @@ class Scoring:
         settings = self._settings
         letter_bytes = self._io.check(settings)
         users = self._user_stage(self._micro_batches(), letter_bytes)
-        terminals = self._terminal_stage(users)
+        terminals = self._terminal_stage(users, letter_bytes)
         self._tables.create_temporary_view("decided", terminals)
         self._tables.create_temporary_view("anomalous", side_output(terminals, ANOMALIES))
         self._tables.create_temporary_view(
@@ -134,7 +134,7 @@ class Scoring:
         )
         return at_once(batches.process(stage, SUB_BATCH).name("user stage").uid("user-stage"))
 
-    def _terminal_stage(self, users: DataStream) -> DataStream:
+    def _terminal_stage(self, users: DataStream, letter_bytes: int) -> DataStream:
         settings = self._settings
         control = self._tables.to_append_stream(
             self._tables.sql_query("SELECT `topic`, k, v, `partition`, `offset` FROM control"), CONTROL_RECORD
@@ -154,6 +154,7 @@ class Scoring:
                 kafka_client=kafka.client_config(settings),
                 drift_hours=settings.drift_hours,
                 alerts_per_day=(settings.alerts_per_day or 0.0) / settings.width,
+                max_dead_letter_bytes=letter_bytes,
             )
         )
         return (

@@ -14,17 +14,18 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from events.codec import Decoder, Invalid
 from events.control import ModelUpdate, Rule
-from events.decision import Anomaly, DeadLetter, Decision
+from events.decision import Anomaly, Decision
 from events.transaction import Transaction
 from models.artefact import ModelRefusedError, load_model
 from models.rules import VERDICTS, RuleRefusedError, Ruleset
 from models.scorer import Scorer
 from models.signing import Keyring
 from operators.decision_log import DecisionLog, decision_id
+from operators.rule_hits import RuleHits
 from operators.state import expiring_map, profile_state
 from operators.sub_batch import SubBatch, decode
 from operators.task import task_of
-from operators.user_stage import BYTES, DEAD_LETTERS, terminal_shard
+from operators.user_stage import BYTES, DEAD_LETTERS, Source, dead_letter, terminal_shard
 from operators.watch import Watch
 from state.contract import CONTRACT_VERSION, N_USER, U
 from state.engine import TerminalEngine
@@ -64,6 +65,7 @@ class TerminalStageSettings(msgspec.Struct, frozen=True):
     drift_hours: float = 24.0
     alerts_per_day: float = 0.0
     """Budget of one of the parallel instances; 0 for none."""
+    max_dead_letter_bytes: int = 1 << 20
 
 
 class TerminalStage(KeyedBroadcastProcessFunction):
@@ -94,6 +96,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         metrics = runtime_context.get_metrics_group()
         self._scorer = Scorer(None, settings.keyring)
         self._rules = Ruleset()
+        self._rule_hits = RuleHits(metrics)
         self._refused_total = metrics.counter("control_refused_total")
         self._applied_total = metrics.counter("control_applied_total")
         self._degraded_total = metrics.counter("degraded_total")
@@ -135,15 +138,13 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         if not self._restored_control:
             self._restore_control(accepted)
         try:
-            self._apply(topic, key, payload)
+            self._apply(topic, key, payload, int(time.time() * 1000))
         except (ModelRefusedError, RuleRefusedError) as refused:
             self._refused_total.inc()
             if self._task.subtask == 0:  # every instance sees the record, one letter is enough
-                letter = DeadLetter(
-                    reason="control_refused", detail=str(refused), topic=topic, partition=partition,
-                    offset=offset, payload=payload or b"", key=key.encode() if key is not None else None,
-                )  # fmt: skip
-                yield DEAD_LETTERS, encode(letter)
+                source = Source(topic, partition, offset, key, payload)
+                limit = self._settings.max_dead_letter_bytes
+                yield DEAD_LETTERS, dead_letter("control_refused", str(refused), None, source, limit)
             return
         self._applied_total.inc()
         if payload is None:
@@ -160,11 +161,16 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         failed_before = self._scorer.part_failures
         scores = self._scorer.score(features)
         self._part_failures_total.inc(self._scorer.part_failures - failed_before)
-        hits = self._rules.evaluate(features, now_ms)
-        levels = np.maximum(self._scorer.levels(scores.score, scores.degraded), hits.level).tolist()
+        levels, alert_scores = self._scorer.levels(scores.score, scores.degraded), scores.score
+        hits = self._rules.evaluate(features, rows, now_ms)
+        if hits is not None:
+            levels, alert_scores = hits.decide(levels), hits.alert_scores(alert_scores)
+            self._rule_hits.count(hits)
+        verdicts = [VERDICTS[level] for level in levels.tolist()]
+        names = hits.names() if hits is not None else None
         review_threshold = None if scores.degraded else self._scorer.review_threshold
         latest_ms = int(np.frombuffer(batch.transactions, TRANSACTION)["time"].max())
-        self._watch.observe(self._scorer, features, scores, hits.level > 0, latest_ms)
+        self._watch.observe(self._scorer, features, scores, alert_scores, latest_ms)
         columns = [part.tolist() for part in scores.parts.values()]
         parts = [dict(zip(scores.parts, column, strict=True)) for column in zip(*columns, strict=True)]
         late = set(batch.late)
@@ -175,7 +181,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
 
         decisions: list[bytes] = []
         anomalies: list[Row] = []
-        for i, (row, score, level) in enumerate(zip(rows, scores.score.tolist(), levels, strict=True)):
+        for i, (row, score, verdict) in enumerate(zip(rows, scores.score.tolist(), verdicts, strict=True)):
             identity = decision_id(row[USER_ID], row[TRANSACTION_ID])
             raw = answered.pop(identity, None) if answered else None
             if raw is not None:
@@ -189,7 +195,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
                     decision_id=identity,
                     event_time=row[EVENT_TIME],
                     amount=row[AMOUNT],
-                    decision=VERDICTS[level],
+                    decision=verdict,
                     score=score,
                     model_version=scores.model_version,
                     contract_version=CONTRACT_VERSION,
@@ -202,7 +208,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
                     degraded=scores.degraded,
                     late=i in late,
                     parts=parts[i] if parts else {},
-                    rules=hits.names[i] if hits.names is not None else [],
+                    rules=names[i] if names is not None else [],
                     review_threshold=review_threshold,
                 )
                 raw = encode(decision)
@@ -210,8 +216,8 @@ class TerminalStage(KeyedBroadcastProcessFunction):
             if decision.decision != "approve":
                 anomaly = Anomaly(row[USER_ID], identity, decision, Transaction(*row))
                 anomalies.append(Row(row[USER_ID].encode(), encode(anomaly)))
-        for level, total in enumerate(self._verdict_totals):
-            total.inc(levels.count(level))
+        for verdict, total in zip(VERDICTS, self._verdict_totals, strict=True):
+            total.inc(verdicts.count(verdict))
         return decisions, anomalies
 
     def _features(self, batch: SubBatch) -> NDArray[np.float32]:
@@ -224,8 +230,11 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         )
         return np.concatenate((user, terminal), axis=1)
 
-    def _apply(self, topic: str, key: str | None, payload: bytes | None) -> None:
-        """Raises ModelRefusedError or RuleRefusedError and changes nothing where the record is no good."""
+    def _apply(self, topic: str, key: str | None, payload: bytes | None, now_ms: int | None) -> None:
+        """Raises ModelRefusedError or RuleRefusedError and changes nothing where the record is no good.
+
+        now_ms: when it came; None for what was accepted before a restart.
+        """
         if topic == self._settings.model_updates_topic:
             if payload is None:
                 self._scorer.clear(key)
@@ -242,10 +251,12 @@ class TerminalStage(KeyedBroadcastProcessFunction):
             return
         (rule,) = self._rule_records.decode([payload])
         if isinstance(rule, Invalid):
-            raise RuleRefusedError(f"{rule.reason}: {rule.detail}")
+            field = f"{rule.field}: " if rule.field else ""
+            raise RuleRefusedError(f"{rule.reason}: {field}{rule.detail}")
         if rule.rule_id != key:
             raise RuleRefusedError(f"key_mismatch: rule {rule.rule_id} under another key")
-        self._rules.apply(rule)
+        self._rules.apply(rule, now_ms)
+        self._rule_hits.add(rule)
 
     def _restore_control(self, accepted: Any) -> None:
         """After a restart the topics are not read again: what was accepted stands in broadcast state."""
@@ -253,7 +264,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         for name, payload in list(accepted.items()):
             topic, _, key = name.partition("/")
             try:
-                self._apply(topic, key, payload)
+                self._apply(topic, key, payload, None)
             except (ModelRefusedError, RuleRefusedError):
                 self._refused_total.inc()
 

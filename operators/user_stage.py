@@ -58,6 +58,24 @@ class Source(msgspec.Struct, frozen=True):
     payload: bytes | None
 
 
+def dead_letter(reason: str, detail: str, field: str | None, source: Source, max_bytes: int) -> bytes:
+    """A DeadLetter as JSON of at most `max_bytes`, for which the payload is cut."""
+    payload = source.payload or b""
+    limit = max_bytes * 3 // 4 - 2048  # base64 and the other fields
+    letter = DeadLetter(
+        reason=reason,
+        detail=detail,
+        field=field,
+        topic=source.topic,
+        partition=source.partition,
+        offset=source.offset,
+        key=source.key.encode()[:1024] if source.key is not None else None,
+        payload=payload[:limit],
+        truncated_from=len(payload) if len(payload) > limit else None,
+    )
+    return msgspec.json.encode(letter)
+
+
 def terminal_shard(terminal_id: str | None, user_id: str, shards: int) -> int:
     """The shard of a terminal; a transaction without one stays spread by its user."""
     return int(xxh32_intdigest((terminal_id or user_id).encode())) % shards
@@ -182,17 +200,5 @@ class UserStage(KeyedProcessFunction):
 
     def _dead_letter(self, invalid: Invalid, source: Source) -> tuple[OutputTag, bytes]:
         self._dead.inc()
-        payload = source.payload or b""
-        limit = self._settings.max_dead_letter_bytes * 3 // 4 - 2048  # base64 and the other fields
-        letter = DeadLetter(
-            reason=invalid.reason,
-            detail=invalid.detail,
-            field=invalid.field,
-            topic=source.topic,
-            partition=source.partition,
-            offset=source.offset,
-            key=source.key.encode()[:1024] if source.key is not None else None,
-            payload=payload[:limit],
-            truncated_from=len(payload) if len(payload) > limit else None,
-        )
-        return DEAD_LETTERS, msgspec.json.encode(letter)
+        limit = self._settings.max_dead_letter_bytes
+        return DEAD_LETTERS, dead_letter(invalid.reason, invalid.detail, invalid.field, source, limit)

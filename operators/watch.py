@@ -1,7 +1,5 @@
 """Watches the model in force from within its task: drift of what it is given, and a budget of alerts."""
 
-from typing import Any
-
 import numpy as np
 import structlog
 from numpy.typing import NDArray
@@ -56,13 +54,13 @@ class Watch:
         scorer: Scorer,
         features: NDArray[np.float32],
         scores: Scores,
-        raised: NDArray[Any],
+        alert_scores: NDArray[np.float64],
         time_ms: int,
     ) -> None:
         """Take in a batch, after it was decided; may move the threshold of the scorer.
 
-        raised: [n], which verdicts rules have raised; such an alert counts against the budget too. time_ms:
-        latest event time. What the heuristic decided is left out.
+        alert_scores: f8 [n], the scores as the budget counts them: an alert that rules raised counts too.
+        time_ms: latest event time. What the heuristic decided is left out.
         """
         if scorer.model is not self._model:
             self._follow(scorer.model)
@@ -73,7 +71,7 @@ class Watch:
             if drifted is not None:
                 self._tell(drifted, scores.model_version)
         if self._budget is not None:
-            self._budget.observe(np.where(raised, 1.0, scores.score), time_ms)
+            self._budget.observe(alert_scores, time_ms)
             scorer.budget_review = self._budget.review
         self._review.set(scorer.thresholds.review * 1e6)
 

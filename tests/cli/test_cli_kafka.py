@@ -2,14 +2,18 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from confluent_kafka import Producer
+from typer.testing import CliRunner
 
 from cli import kafka
+from cli.main import app
 from events.control import ModelUpdate, Rule, Thresholds
 from events.decision import DeadLetter, Decision
 from events.topics import TOPICS
@@ -120,14 +124,75 @@ def test_models_are_promoted_and_rolled_back(broker: str, tmp_path: Path) -> Non
     assert in_use() == "nothing"
 
 
+def rules_of(broker: str) -> dict[str, dict[str, Any]]:
+    return {rule["rule_id"]: rule for rule in json.loads(ask(broker, "rules", "list", "--json").text)}
+
+
 def test_rules_arrive_as_the_job_reads_them(broker: str) -> None:
-    rule = EXAMPLES["rules"]
-    assert (
-        "rule night-electronics, version 3: rules[0]@0"
-        in ask(broker, "rule", "send", "-", stdin=msgspec.json.encode(rule)).text
-    )
-    assert "rules[0]@1" in ask(broker, "rule", "send", "--remove", "night-electronics").text
-    assert [msgspec.json.decode(value, type=Rule) for value in held(broker, "rules")] == [rule]
+    example = EXAMPLES["rules"]
+    assert "there are no rules" in ask(broker, "rules", "list").text
+    put = ask(broker, "rules", "put", "-", stdin=msgspec.json.encode(example))
+    assert "rule night-electronics, version 3, live: rules[0]@0" in put.text
+    deleted = ask(broker, "rules", "delete", "night-electronics")
+    assert "rule night-electronics deleted: rules[0]@1" in deleted.text
+    assert [msgspec.json.decode(value, type=Rule) for value in held(broker, "rules")] == [example]
+    assert rules_of(broker) == {}
+
+
+def test_the_life_of_a_rule(broker: str, tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    text = """
+        - {rule_id: large, owner: o, verdict: block, shadow: true, description: Zu groß,
+           all: [{feature: amount, operator: ">", value: LIMIT}]}
+        - {rule_id: users, owner: o, verdict: block,
+           all: [{field: user_id, operator: in, values: ["7", b, c, d]}]}
+        """
+
+    def put(limit: int, *options: str) -> str:
+        file.write_text(text.replace("LIMIT", str(limit)))
+        return ask(broker, "rules", "put", file, *options).text
+
+    assert "rule large, version 1, shadow: " in put(100)
+    assert put(100) == "rule large, version 1: unchanged rule users, version 1: unchanged"
+    assert "rule large, version 2, shadow: " in put(200)
+    assert "large, version 3, live: " in ask(broker, "rules", "enable", "large", "--live").text
+    assert "large, version 4, disabled: " in ask(broker, "rules", "disable", "large").text
+    assert "large, version 5, live: " in ask(broker, "rules", "enable", "large").text
+    assert rules_of(broker)["large"]["state"] == "live"
+
+    shown = ask(broker, "rules", "list").text
+    assert "large 5 o block live amount > 200" in shown
+    assert "users 1 o block (block list) live user_id in [7, b, c, 1 more]" in shown
+    whole = fraudstream("rules", "show", "large", "--bootstrap", broker)
+    assert "description: Zu groß" in whole.text
+    raw = CliRunner().invoke(app, ["rules", "show", "users", "--bootstrap", broker]).output
+    assert "unchanged" in ask(broker, "rules", "put", "-", stdin=raw.encode()).text
+
+    file.write_text(raw.replace("- d", "- e"))
+    assert "version 1 is not newer than 1" in ask(broker, "rules", "put", file).text
+    assert "rule large, version 6, shadow: " in put(300, "--days", "30")
+    ends = rules_of(broker)["users"]["expires_at"]
+    assert ends == pytest.approx(1000 * (time.time() + 30 * 86_400), abs=60_000)
+    for rule_id in ("large", "users"):
+        assert ask(broker, "rules", "delete", rule_id).status == 0
+    for command in ("show", "delete", "disable", "enable"):
+        assert "there is no rule large" in ask(broker, "rules", command, "large").text
+
+
+def test_what_no_job_takes_is_listed_and_can_be_deleted(broker: str) -> None:
+    produce(broker, "rules", "rubbish", b"{\x1b[31m")
+    produce(broker, "rules", "other", msgspec.json.encode(EXAMPLES["rules"]))
+    found = rules_of(broker)
+    assert {name: rule["state"] for name, rule in found.items()} == {"rubbish": "refused", "other": "refused"}
+    assert "malformed_json" in found["rubbish"]["refused"]
+    assert "night-electronics under another key" in found["other"]["refused"]
+    assert "refused" in ask(broker, "rules", "list").text
+    assert "refused by the jobs" in ask(broker, "rules", "show", "rubbish").text
+    assert "refused by the jobs" in ask(broker, "rules", "disable", "rubbish").text
+    assert "near are rubbish" in ask(broker, "rules", "delete", "rubish").text
+    for name in found:
+        assert ask(broker, "rules", "delete", name).status == 0
+    assert rules_of(broker) == {}
 
 
 def test_the_newest_decisions_over_all_partitions(broker: str) -> None:
@@ -155,7 +220,7 @@ def test_dead_letters_of_the_topic(broker: str) -> None:
 
 
 def test_a_topic_that_does_not_exist_is_not_made(broker: str) -> None:
-    said = ask(broker, "rule", "send", "--remove", "x", "--topic-prefix", "none.")
+    said = ask(broker, "rules", "delete", "x", "--topic-prefix", "none.")
 
     assert said.status == 1
     assert "no such topic" in said.text

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from events.control import ModelUpdate, Rule, Thresholds
+from events.control import Condition, ModelUpdate, Rule, Thresholds
 from events.feedback import Feedback, Label
 from events.transaction import Transaction
 from events.types import EARLIEST_MS, EPOCH, LATEST_MS, MAX_AMOUNT
@@ -89,19 +89,29 @@ model_updates = st.builds(
     issued_by=identifiers,
     previous=st.lists(paths, max_size=16),
 )
+finite = st.floats(allow_nan=False, allow_infinity=False)
+comparisons = st.sampled_from(["<", "<=", ">", ">=", "=="])
+conditions = st.builds(Condition, feature=identifiers, operator=comparisons, value=finite) | st.builds(
+    Condition,
+    field=st.sampled_from(["user_id", "terminal_id", "country", "ip"]),
+    operator=st.sampled_from(["in", "not_in"]),
+    values=st.lists(st.text(min_size=1, max_size=128), min_size=1, max_size=5),
+)
+of_any_rule: dict[str, st.SearchStrategy[Any]] = {
+    "rule_id": identifiers,
+    "version": st.integers(1, 10**9),
+    "owner": identifiers,
+    "verdict": st.sampled_from(["approve", "review", "block"]),
+    "enabled": st.booleans(),
+    "shadow": st.booleans(),
+    "expires_at": optional(times),
+}
 rules = st.builds(
     Rule,
-    rule_id=identifiers,
-    version=st.integers(1, 10**9),
-    owner=identifiers,
-    feature=identifiers,
-    operator=st.sampled_from(["<", "<=", ">", ">=", "=="]),
-    value=st.floats(allow_nan=False, allow_infinity=False),
-    verdict=st.sampled_from(["approve", "review", "block"]),
-    enabled=st.booleans(),
-    shadow=st.booleans(),
-    expires_at=optional(times),
-)
+    **of_any_rule,
+    description=optional(prose),
+    all=st.lists(conditions, min_size=1, max_size=8),
+) | st.builds(Rule, **of_any_rule, feature=identifiers, operator=comparisons, value=finite)
 records = transactions | label_records | feedback_records | model_updates | rules
 
 _odd_values = st.one_of(

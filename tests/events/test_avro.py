@@ -10,6 +10,7 @@ import pytest
 
 from events import avro
 from events.codec import Decoder, Invalid
+from events.control import Rule
 from events.decision import Anomaly
 from events.feedback import Label
 from events.topics import TOPICS, Topic
@@ -82,6 +83,20 @@ def test_an_older_writer_is_resolved(framing: str) -> None:
     [stranger] = Decoder(Transaction).decode([header + body.getvalue()])
     assert isinstance(stranger, Invalid)
     assert stranger.reason == "unknown_schema"
+
+
+@pytest.mark.parametrize("framing", ["confluent", "single object"])
+def test_rules_in_the_schema_of_the_first_ones_are_still_read(framing: str) -> None:
+    first = json.loads((SCHEMAS / "rule_first.avsc").read_text())
+    body = io.BytesIO()
+    written: dict[str, Any] = {
+        "rule_id": "r", "version": 2, "owner": "o", "feature": "amount", "operator": ">=", "value": 10.5,
+        "verdict": "review", "enabled": True, "shadow": True, "expires_at": 1_790_000_000_000,
+    }  # fmt: skip
+    fastavro.schemaless_writer(body, first, written)
+    header = b"\0\0\0\0\x07" if framing == "confluent" else b"\xc3\x01" + avro.fingerprint_of(first)
+
+    assert Decoder(Rule).decode([header + body.getvalue()]) == [Rule(**written)]
 
 
 def test_unknown_ids_and_fingerprints_are_named() -> None:

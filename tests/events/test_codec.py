@@ -41,7 +41,7 @@ def test_json_round_trip(record: msgspec.Struct) -> None:
 
 @given(records)
 def test_avro_round_trip_in_both_framings(record: msgspec.Struct) -> None:
-    schema_id = {Transaction: 1, Feedback: 4, Label: 5, ModelUpdate: 6, Rule: 7}[type(record)]
+    schema_id = {Transaction: 1, Feedback: 4, Label: 5, ModelUpdate: 6, Rule: 13}[type(record)]
     payloads = [avro.to_confluent(record, schema_id), avro.to_single_object(record)]
 
     assert DECODERS[type(record)].decode(payloads) == [_in_ms(record)] * 2
@@ -220,6 +220,99 @@ def test_other_records_name_the_field_too(
 
     assert isinstance(answer, Invalid)
     assert (answer.reason, answer.field) == (reason, field)
+
+
+RULE: dict[str, Any] = {
+    "rule_id": "r", "version": 1, "owner": "o", "verdict": "block",
+    "all": [{"feature": "amount", "operator": ">", "value": 5}],
+}  # fmt: skip
+ALLOWED = {
+    "verdict": "approve",
+    "allow": True,
+    "expires_at": 1_790_000_000_000,
+    "all": [{"field": "user_id", "operator": "in", "values": ["u"]}],
+}
+
+
+def test_rules_as_they_are_written() -> None:
+    flat = {"feature": "amount", "operator": ">", "value": 5}
+    first = {name: value for name, value in RULE.items() if name != "all"} | flat
+    answers = DECODERS[Rule].decode([msgspec.json.encode(r) for r in (RULE, first, RULE | ALLOWED)])
+
+    conditions = [answer.conditions for answer in answers if isinstance(answer, Rule)]
+    assert len(conditions) == 3, answers
+    assert conditions[0] == conditions[1]
+
+
+def condition(**members: Any) -> dict[str, Any]:
+    return {"all": [{name: value for name, value in members.items() if value is not None}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "field", "detail"),
+    [
+        ({"all": []}, "inconsistent", None, "at least one condition"),
+        ({"all": None}, "wrong_type", "all", "null"),
+        ({"all": [RULE["all"][0]] * 9}, "out_of_range", "all", "length <= 8"),
+        ({"feature": "amount"}, "inconsistent", None, "all stands without"),
+        ({"shadwo": True}, "unknown_field", None, "shadwo"),
+        ({"owner": None}, "wrong_type", "owner", "null"),
+        ({"owner": ""}, "out_of_range", "owner", "length >= 1"),
+        ({"owner": "a b"}, "bad_identifier", "owner", "a b"),
+        ({"rule_id": "../x"}, "bad_identifier", "rule_id", "x"),
+        ({"version": 0}, "out_of_range", "version", ">= 1"),
+        ({"version": 1.5}, "wrong_type", "version", "float"),
+        ({"verdict": "jail"}, "unknown_value", "verdict", "jail"),
+        ({"shadow": "yes"}, "wrong_type", "shadow", "str"),
+        ({"description": "a\u202eb"}, "bad_text", "description", "not allowed"),
+        ({"expires_at": "tomorrow"}, "bad_time", "expires_at", "RFC3339"),
+        ({"expires_at": 5}, "out_of_range", "expires_at", "946684800000"),
+        (condition(operator=">", value=1), "inconsistent", "all[0]", "either a feature or a field"),
+        (
+            condition(feature="amount", field="ip", operator=">", value=1),
+            "inconsistent",
+            "all[0]",
+            "either a feature or a field",
+        ),
+        (condition(feature="amount", operator="~", value=1), "unknown_value", "all[0].operator", "~"),
+        (condition(feature="amount", operator=">"), "inconsistent", "all[0]", "one value"),
+        (condition(feature="amount", operator="in", values=["1"]), "inconsistent", "all[0]", "one value"),
+        (condition(feature="amount", operator=">", value="5"), "wrong_type", "all[0].value", "str"),
+        (condition(feature="a b", operator=">", value=5), "bad_identifier", "all[0].feature", "matching"),
+        (condition(feature="amount", operator=">", valeu=5), "unknown_field", "all[0]", "valeu"),
+        (condition(field="user", operator="in", values=["u"]), "unknown_value", "all[0].field", "user"),
+        (condition(field="user_id", operator="in", values=[]), "inconsistent", "all[0]", "at least one"),
+        (condition(field="user_id", operator="=="), "inconsistent", "all[0]", "at least one"),
+        (condition(field="user_id", operator="in", values=[7]), "wrong_type", "all[0].values[0]", "int"),
+        (condition(field="user_id", operator="in", values=[""]), "out_of_range", "all[0].values[0]", "1"),
+        (
+            condition(field="user_id", operator="in", values=["u"] * 10_001),
+            "out_of_range",
+            "all[0].values",
+            "10000",
+        ),
+        (ALLOWED | {"verdict": "block"}, "inconsistent", None, "needs the verdict approve"),
+        (ALLOWED | {"expires_at": None}, "inconsistent", None, "and expires_at"),
+        (ALLOWED | {"all": RULE["all"]}, "inconsistent", None, "names whom"),
+    ],
+)
+def test_rules_that_say_nothing_sensible(
+    changes: dict[str, Any], reason: str, field: str | None, detail: str
+) -> None:
+    [answer] = DECODERS[Rule].decode([msgspec.json.encode(RULE | changes)])
+
+    assert isinstance(answer, Invalid), answer
+    assert (answer.reason, answer.field) == (reason, field)
+    assert detail in answer.detail
+
+
+def test_a_rule_without_an_owner() -> None:
+    [answer] = DECODERS[Rule].decode(
+        [msgspec.json.encode({name: value for name, value in RULE.items() if name != "owner"})]
+    )
+
+    assert isinstance(answer, Invalid)
+    assert (answer.reason, answer.field) == ("missing_field", "owner")
 
 
 def test_a_deadline_may_lie_ahead_but_nothing_that_happened() -> None:

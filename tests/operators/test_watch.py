@@ -60,9 +60,12 @@ def model_of(
 
 def watched(watch: Watch, scorer: Scorer, features: NDArray[np.float32], hour: int) -> None:
     """An hour of traffic, all of it without rules, and the turn of the hour."""
-    nothing = np.zeros(len(features), np.int8) > 0
-    watch.observe(scorer, features, scored(features), nothing, START_MS + hour * HOUR_MS)
-    watch.observe(scorer, features[:0], scored(features[:0]), nothing[:0], START_MS + (hour + 1) * HOUR_MS)
+    for rows, time_ms in (
+        (features, START_MS + hour * HOUR_MS),
+        (features[:0], START_MS + (hour + 1) * HOUR_MS),
+    ):
+        scores = scored(rows)
+        watch.observe(scorer, rows, scores, scores.score, time_ms)
 
 
 def test_a_level_is_set_by_differences() -> None:
@@ -114,7 +117,7 @@ def test_another_model_starts_anew() -> None:
     assert scorer.review_threshold == scorer.thresholds.review == 0.9
 
     scorer.model, scorer.budget_review = model_of(features, "other", Thresholds(0.3, 0.8)), None
-    watch.observe(scorer, features[:1], scored(features[:1]), np.zeros(1, np.bool_), START_MS)
+    watch.observe(scorer, features[:1], scored(features[:1]), np.zeros(1), START_MS)
     assert counters.values["drift_features_changed"] == counters.values["drift_largest_milli_psi"] == 0
     assert scorer.review_threshold == 0.3
     watched(watch, scorer, features, 13)
@@ -138,8 +141,8 @@ def test_degraded_scores_do_not_count() -> None:
     watch = Watch(counters, drift_hours=24, alerts_per_day=10)
     scorer = Scorer(model_of(features * 5), UNSIGNED)
     for hour in range(12):
-        nothing = np.zeros(len(features), np.bool_)
-        watch.observe(scorer, features, scored(features, degraded=True), nothing, START_MS + hour * HOUR_MS)
+        scores = scored(features, degraded=True)
+        watch.observe(scorer, features, scores, scores.score, START_MS + hour * HOUR_MS)
     assert counters.values["drift_features_changed"] == 0
     assert scorer.review_threshold is None
 
@@ -173,9 +176,9 @@ def test_alerts_by_rules_count_against_the_budget() -> None:
         rng = np.random.default_rng(6)
         for minute in range(0, 24 * 60, 5):
             scores = Scores(rng.beta(1, 5, 100), {}, False, "m")
-            by_rule = np.arange(100) < 3 * raised
+            counted = np.where(np.arange(100) < 3 * raised, 1.0, scores.score)
             watch.observe(
-                scorer, np.ones((100, N_FEATURES), np.float32), scores, by_rule, START_MS + minute * MINUTE_MS
+                scorer, np.ones((100, N_FEATURES), np.float32), scores, counted, START_MS + minute * MINUTE_MS
             )
         scorers.append(scorer.thresholds.review)
     assert scorers[1] > scorers[0] + 0.05
