@@ -1,6 +1,6 @@
 """`python -m benchmarks`: every measurement in one run, printed and written to docs/benchmarks.md.
 
-Sections can be named to run only those: engine parts live drain per-event memory.
+Sections can be named to run only those: engine parts rules live drain per-event memory.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import psutil
 
-from benchmarks import engine, parts
+from benchmarks import engine, parts, rules
 from benchmarks.traffic import encoded, measure, summary
 from stack.cluster import Cluster, isolated_stack
 
@@ -186,6 +186,7 @@ JOB_OPTIONS = ("--start", "latest", "--shards", "1", "--batch-ms", "5")
 SECTIONS: dict[str, tuple[str, Callable[[], Lines]]] = {
     "engine": ("Bare engine, one core", bare_engine),
     "parts": ("Parts of the ensemble, one core", ensemble_parts),
+    "rules": ("Analysts' rules, one core", rules.measure),
     "live": (f"Live, Kafka to Kafka ({' '.join(JOB_OPTIONS)})", live),
     "drain": ("Draining a backlog", drain),
     "per-event": ("Against one element per event", per_event),
