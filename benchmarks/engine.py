@@ -79,11 +79,15 @@ def features_only(raw: list[bytes], batches: Iterable[int]) -> list[Rate]:
     return rates
 
 
-def json_to_json(raw: list[bytes], batches: Iterable[int]) -> list[Rate]:
-    """JSON in, checks, features, the first model, decision JSON out."""
+def json_to_json(raw: list[bytes], batches: Iterable[int], parts: frozenset[str] | None = None) -> list[Rate]:
+    """JSON in, checks, features, the first model or some parts of it, decision JSON out."""
     keyring = Keyring.read(TRUSTED_KEYS)
     decoder, encoder = Decoder(Transaction), msgspec.json.Encoder()
-    scorer = Scorer(load_model(ARTEFACT, keyring), keyring)
+    model = load_model(ARTEFACT, keyring)
+    if parts is not None:
+        model.parts = {name: part for name, part in model.parts.items() if name in parts}
+    scorer = Scorer(model, keyring)
+    what = f"JSON in, {' + '.join(model.parts)}, JSON out"
     rates = []
     for batch in batches:
         users, terminals = UserEngine(Memory()), TerminalEngine(Memory())
@@ -109,16 +113,20 @@ def json_to_json(raw: list[bytes], batches: Iterable[int]) -> list[Rate]:
                     )
                 )  # fmt: skip
 
-        rates.append(Rate("JSON in, model, JSON out", batch, _rate(run, batch)))
+        rates.append(Rate(what, batch, _rate(run, batch)))
     return rates
 
 
 def measure() -> list[Rate]:
     """All of them."""
     raw = payloads()
-    return features_only(raw, (1, 4, 16, 64, 500)) + json_to_json(raw, (1, 64, 500))
+    return [
+        *features_only(raw, (1, 4, 16, 64, 500)),
+        *json_to_json(raw, (1, 64, 500)),
+        *json_to_json(raw, (1, 64, 500), frozenset({"gbt"})),
+    ]
 
 
 if __name__ == "__main__":
     for rate in measure():
-        print(f"{rate.what:26} batch {rate.batch:4}  {rate.per_second:10,.0f}/s", flush=True)
+        print(f"{rate.what:36} batch {rate.batch:4}  {rate.per_second:10,.0f}/s", flush=True)
