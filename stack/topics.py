@@ -11,6 +11,9 @@ from stack.errors import StackError
 # time is in the payload.
 _BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 
+ELECTION_S = 60.0
+"""How long a broker may take until it leads what it has created: on a busy machine longer than to answer."""
+
 _CONFIG = {
     "transactions": _BROKER_TIME,
     "decisions": _BROKER_TIME,
@@ -73,18 +76,18 @@ def ensure_topics(
             raise StackError(f"topic {name} could not be created: {error}") from error
         created.append(name)
     try:
-        _await_leaders(admin, [topic for topic in missing if topic.topic in created], timeout)
+        _await_leaders(admin, [topic for topic in missing if topic.topic in created])
     except KafkaException as error:
-        raise StackError(f"new topics do not answer within {timeout:g} s: {error}") from error
+        raise StackError(f"new topics do not answer within {ELECTION_S:g} s: {error}") from error
     return created
 
 
-def _await_leaders(admin: AdminClient, topics: list[NewTopic], timeout: float) -> None:
+def _await_leaders(admin: AdminClient, topics: list[NewTopic]) -> None:
     """A broker names a topic as created before it leads its partitions, and refuses them until then."""
 
     @retry(
         retry=retry_if_exception_type(KafkaException),
-        stop=stop_after_delay(timeout),
+        stop=stop_after_delay(ELECTION_S),
         wait=wait_random_exponential(0.1, max=1.0),
         reraise=True,
     )
@@ -92,7 +95,7 @@ def _await_leaders(admin: AdminClient, topics: list[NewTopic], timeout: float) -
         places = [TopicPartition(topic.topic, p) for topic in topics for p in range(topic.num_partitions)]
         wanted: dict[TopicPartition, OffsetSpec] = {place: OffsetSpec.latest() for place in places}
         for answer in admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED).values():
-            answer.result(timeout)
+            answer.result(ELECTION_S)
 
     if topics:
         ask()
