@@ -97,6 +97,8 @@ def _edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
     deciles = np.quantile(finite, np.arange(1, BINS) / BINS, method="lower")
     edges, times = np.unique(deciles, return_counts=True)
     heavy = edges[times > 1]
+    # Below the lowest number lies nothing that is counted.
+    heavy = heavy[heavy > np.finfo(np.float32).min]
     below = np.nextafter(heavy, np.float32(-np.inf))
     # Right below 0 lie numbers that some runtimes take for 0.
     smallest = np.finfo(np.float32).smallest_normal

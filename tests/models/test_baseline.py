@@ -1,7 +1,7 @@
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -60,6 +60,7 @@ def test_a_heavy_value_among_others_stands_alone() -> None:
 
 @settings(deadline=None)
 @given(arrays(np.float32, st.integers(1, 60), elements=VALUES))
+@example(np.array([np.finfo(np.float32).min]))
 def test_any_values_make_a_baseline_that_survives_the_wire(values: NDArray[np.float32]) -> None:
     features = np.repeat(values[:, np.newaxis], N_FEATURES, axis=1)
     made = baseline(features, np.linspace(0, 1, len(values)))
