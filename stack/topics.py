@@ -13,6 +13,7 @@ _BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 
 ELECTION_S = 60.0
 """How long a broker may take until it leads what it has created: on a busy machine longer than to answer."""
+_ANSWER_S = 5.0
 
 _CONFIG = {
     "transactions": _BROKER_TIME,
@@ -76,14 +77,16 @@ def ensure_topics(
             raise StackError(f"topic {name} could not be created: {error}") from error
         created.append(name)
     try:
-        _await_leaders(admin, [topic for topic in missing if topic.topic in created])
+        _await_leaders(bootstrap, [topic for topic in missing if topic.topic in created])
     except KafkaException as error:
         raise StackError(f"new topics do not answer within {ELECTION_S:g} s: {error}") from error
     return created
 
 
-def _await_leaders(admin: AdminClient, topics: list[NewTopic]) -> None:
+def _await_leaders(bootstrap: str, topics: list[NewTopic]) -> None:
     """A broker names a topic as created before it leads its partitions, and refuses them until then."""
+    places = [TopicPartition(topic.topic, p) for topic in topics for p in range(topic.num_partitions)]
+    wanted: dict[TopicPartition, OffsetSpec] = {place: OffsetSpec.latest() for place in places}
 
     @retry(
         retry=retry_if_exception_type(KafkaException),
@@ -92,10 +95,13 @@ def _await_leaders(admin: AdminClient, topics: list[NewTopic]) -> None:
         reraise=True,
     )
     def ask() -> None:
-        places = [TopicPartition(topic.topic, p) for topic in topics for p in range(topic.num_partitions)]
-        wanted: dict[TopicPartition, OffsetSpec] = {place: OffsetSpec.latest() for place in places}
-        for answer in admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED).values():
-            answer.result(ELECTION_S)
+        # A client that was once told of a topic without leaders has been seen to go on reporting none.
+        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        answers = admin.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ANSWER_S
+        )
+        for answer in answers.values():
+            answer.result()
 
     if topics:
         ask()
