@@ -1,4 +1,4 @@
-"""Control records, broadcast to the running scorer: model updates and rules."""
+"""Control records: model updates and rules for the running scorer, commands for the online learner."""
 
 from typing import Annotated, Literal
 
@@ -19,8 +19,11 @@ from events.types import (
 )
 
 MAX_PREVIOUS = 16
+MAX_FEATURES = 1024
 MAX_CONDITIONS = 8
 MAX_VALUES = 10_000
+
+_CARRIED = {"model": "an artefact", "thresholds": "thresholds", "online": "online weights"}
 
 
 class Thresholds(msgspec.Struct, frozen=True):
@@ -34,19 +37,54 @@ class Thresholds(msgspec.Struct, frozen=True):
             raise ValueError("review must not exceed block")
 
 
+class OnlineWeights(msgspec.Struct, frozen=True, kw_only=True):
+    """The online part of the score: a logistic model beside the ensemble, learnt from labels as they come.
+
+    For features x of the contract and p, the probability by the ensemble, with f(x) = sign(x) ln(1 + |x|):
+
+        log-odds = clip((f(x) - centre) * scale, -limit, limit) @ weight + offline * logit(p) + bias
+
+    A missing feature adds nothing. `share` is the weight of these log-odds against those of the ensemble.
+    """
+
+    version: Identifier
+    features_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    """Over the names of the features of the contract, one a line, in order."""
+    features: Annotated[
+        # msgspec checks this pattern itself: `events.codec` does not look into lists.
+        list[Annotated[str, Meta(pattern=IDENTIFIER_PATTERN, min_length=1, max_length=128)]],
+        Meta(max_length=MAX_FEATURES),
+    ]
+    centre: Annotated[list[Finite], Meta(max_length=MAX_FEATURES)]
+    scale: Annotated[list[Finite], Meta(max_length=MAX_FEATURES)]
+    limit: Annotated[float, Meta(gt=0, le=1e6)]
+    weight: Annotated[list[Finite], Meta(max_length=MAX_FEATURES)]
+    offline: Finite
+    bias: Finite
+    share: Probability
+
+    def __post_init__(self) -> None:
+        if not len(self.features) == len(self.centre) == len(self.scale) == len(self.weight):
+            raise ValueError("features, centre, scale and weight differ in length")
+        if len(set(self.features)) < len(self.features):
+            raise ValueError("features names one twice")
+
+
 class ModelUpdate(msgspec.Struct, frozen=True, kw_only=True):
     """A change of what scores. Topic `model-updates` (compacted), key `slot`.
 
     Slot `model` names an artefact to load; slot `thresholds` sets limits that hold, over those of any
-    model's own manifest, until the slot is emptied by a tombstone. Compaction leaves the last record of a
-    slot alone, so that one says itself what it took the place of.
+    model's own manifest, until the slot is emptied by a tombstone; slot `online` sets the part of the score
+    that was learnt online, until a tombstone leaves the ensemble alone. Compaction leaves the last record of
+    a slot alone, so that one says itself what it took the place of.
     """
 
-    slot: Literal["model", "thresholds"]
+    slot: Literal["model", "thresholds", "online"]
     artefact: (
         Annotated[Path, Meta(description="folder of the artefact, readable by every TaskManager")] | None
     ) = None
     thresholds: Thresholds | None = None
+    online: OnlineWeights | None = None
     issued_at: EventTime
     issued_by: Identifier
     previous: Annotated[
@@ -59,12 +97,26 @@ class ModelUpdate(msgspec.Struct, frozen=True, kw_only=True):
     ] = []
 
     def __post_init__(self) -> None:
-        if self.slot == "model" and (self.artefact is None or self.thresholds is not None):
-            raise ValueError("slot model takes an artefact and no thresholds")
-        if self.slot == "thresholds" and (self.thresholds is None or self.artefact is not None):
-            raise ValueError("slot thresholds takes thresholds and no artefact")
-        if self.slot == "thresholds" and self.previous:
-            raise ValueError("slot thresholds takes no previous artefacts")
+        carried = {"model": self.artefact, "thresholds": self.thresholds, "online": self.online}
+        if [slot for slot, what in carried.items() if what is not None] != [self.slot]:
+            raise ValueError(f"slot {self.slot} takes {_CARRIED[self.slot]} and nothing else")
+        if self.slot != "model" and self.previous:
+            raise ValueError(f"slot {self.slot} takes no previous artefacts")
+
+
+class OnlineCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person tells the online learner. Topic `online-commands`, no key; at least once.
+
+    `promote` publishes what has been learnt, whatever the gate says of it; `rollback` goes back to what was
+    live before, in the end to the ensemble alone; `freeze` ends promotions by the gate until `unfreeze`. A
+    repeat is told by `command_id` and does nothing.
+    """
+
+    command_id: Identifier
+    command: Literal["promote", "rollback", "freeze", "unfreeze"]
+    issued_at: EventTime
+    issued_by: Identifier
+    reason: Prose | None = None
 
 
 Comparison = Literal["<", "<=", ">", ">=", "=="]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from xxhash import xxh3_128_hexdigest
 
 from events.transaction import Transaction
 from events.types import Amount, EpochMs, Identifier, Probability, Verdict
@@ -15,6 +16,11 @@ FeatureVector = Annotated[
     bytes,
     Meta(description="little-endian float32, in the order of the feature contract; base64 in JSON"),
 ]
+
+
+def decision_id(user_id: str, transaction_id: str) -> str:
+    """The id of the decision on a transaction, and of the anomaly where it is one: always the same."""
+    return xxh3_128_hexdigest(f"{user_id}\x1f{transaction_id}".encode())
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -44,6 +50,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     rules: list[str] = []
     review_threshold: Probability | None = None
     """The score that was reviewed from, where a budget of alerts had moved it."""
+    explored: bool = False
+    """Reviewed by chance alone, so that analysts see something of what is approved."""
 
 
 class Anomaly(msgspec.Struct, frozen=True, gc=False):

@@ -8,6 +8,7 @@ Reason = Literal[
     "empty",
     "invalid_utf8",
     "malformed_json",
+    "malformed_csv",
     "too_deep",
     "duplicate_key",
     "not_finite",
@@ -29,6 +30,11 @@ Reason = Literal[
     "missing_key",
     "key_mismatch",
     "conflicting_repeat",
+    "control_refused",
+    "unknown_transaction",
+    "ambiguous_transaction",
+    "foreign_transaction",
+    "too_many_changes",
 ]
 
 MAX_DETAIL = 200

@@ -5,8 +5,10 @@ import struct
 import msgspec
 
 from events.alert import Alert
-from events.control import Condition, ModelUpdate, Rule, Thresholds
+from events.audit import AuditEvent
+from events.control import Condition, ModelUpdate, OnlineCommand, Rule, Thresholds
 from events.decision import Anomaly, DeadLetter, Decision
+from events.example import Example
 from events.feedback import Feedback, Label
 from events.transaction import Transaction
 
@@ -14,7 +16,8 @@ from events.transaction import Transaction
 class Topic(msgspec.Struct, frozen=True):
     """One topic. Its key is the first of the fields in `key` that is not null; with none there is no key.
 
-    What comes from outside may be JSON or Avro; what the jobs themselves send is JSON.
+    What comes from outside may be JSON or Avro; what the jobs themselves send is JSON. `ordered`: the order
+    over all records matters, so the topic has one partition.
     """
 
     name: str
@@ -22,6 +25,7 @@ class Topic(msgspec.Struct, frozen=True):
     key: tuple[str, ...] = ()
     from_outside: bool = False
     compacted: bool = False
+    ordered: bool = False
 
     @property
     def record_type(self) -> type[msgspec.Struct]:
@@ -116,6 +120,7 @@ TOPICS = (
         ("slot",),
         from_outside=True,
         compacted=True,
+        ordered=True,
     ),
     Topic(
         "rules",
@@ -134,6 +139,53 @@ TOPICS = (
         ("rule_id",),
         from_outside=True,
         compacted=True,
+        ordered=True,
+    ),
+    Topic(
+        "examples",
+        Example(
+            example_id="5f1c9a2e7b3d4f60-1c9a2e7b",
+            transaction_id="tx-000000000042",
+            user_id="user-0000123",
+            event_time=1_764_000_000_000,
+            labelled_at=1_764_003_600_000,
+            is_fraud=True,
+            source="analyst",
+            analyst_id="analyst-7",
+            contract_version=1,
+            features=_DECISION.features,
+            score=0.83,
+            parts={"gbm": 0.83},
+            model_version="gbm-1",
+        ),
+        ("user_id",),
+        ordered=True,
+    ),
+    Topic(
+        "online-commands",
+        OnlineCommand(
+            command_id="command-31",
+            command="rollback",
+            issued_at=1_764_000_000_000,
+            issued_by="analyst-7",
+            reason="Alerts on grocery shops doubled within the hour.",
+        ),
+        from_outside=True,
+        ordered=True,
+    ),
+    Topic(
+        "audit",
+        AuditEvent(
+            event_id="audit-12-9f86d081884c7d65",
+            at=1_764_000_000_000,
+            step="promoted",
+            actor="gate",
+            detail="online-3 takes the place of the ensemble alone",
+            version="online-3",
+            figures={"gain": 0.21, "gain_at_least": 0.05, "frauds": 61.0, "legitimate": 240.0},
+        ),
+        ("event_id",),
+        ordered=True,
     ),
     Topic(
         "alerts",

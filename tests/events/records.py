@@ -6,7 +6,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from events.control import Condition, ModelUpdate, Rule, Thresholds
+from events.audit import AuditEvent
+from events.control import Condition, ModelUpdate, OnlineCommand, OnlineWeights, Rule, Thresholds
+from events.example import Example
 from events.feedback import Feedback, Label
 from events.transaction import Transaction
 from events.types import EARLIEST_MS, EPOCH, LATEST_MS, MAX_AMOUNT
@@ -75,19 +77,82 @@ feedback_records = st.builds(
     analyst_id=optional(identifiers),
     notes=optional(prose),
 )
-model_updates = st.builds(
-    ModelUpdate,
-    slot=st.just("thresholds"),
-    thresholds=st.builds(Thresholds, review=st.floats(0, 0.5), block=st.floats(0.5, 1)),
+finite = st.floats(allow_nan=False, allow_infinity=False)
+probabilities = st.floats(0, 1)
+
+
+@st.composite
+def _online_weights(draw: st.DrawFn) -> OnlineWeights:
+    numbers = st.lists(finite, min_size=(units := draw(st.integers(0, 5))), max_size=units)
+    return OnlineWeights(
+        version=draw(identifiers),
+        features_sha256=draw(st.text("0123456789abcdef", min_size=64, max_size=64)),
+        features=draw(st.lists(identifiers, min_size=units, max_size=units, unique=True)),
+        centre=draw(numbers),
+        scale=draw(numbers),
+        limit=draw(st.floats(0, 1e6, exclude_min=True)),
+        weight=draw(numbers),
+        offline=draw(finite),
+        bias=draw(finite),
+        share=draw(probabilities),
+    )
+
+
+model_updates = (
+    st.builds(
+        ModelUpdate,
+        slot=st.just("thresholds"),
+        thresholds=st.builds(Thresholds, review=st.floats(0, 0.5), block=st.floats(0.5, 1)),
+        issued_at=times,
+        issued_by=identifiers,
+    )
+    | st.builds(
+        ModelUpdate,
+        slot=st.just("model"),
+        artefact=paths,
+        issued_at=times,
+        issued_by=identifiers,
+        previous=st.lists(paths, max_size=16),
+    )
+    | st.builds(
+        ModelUpdate, slot=st.just("online"), online=_online_weights(), issued_at=times, issued_by=identifiers
+    )
+)
+commands = st.builds(
+    OnlineCommand,
+    command_id=identifiers,
+    command=st.sampled_from(["promote", "rollback", "freeze", "unfreeze"]),
     issued_at=times,
     issued_by=identifiers,
-) | st.builds(
-    ModelUpdate,
-    slot=st.just("model"),
-    artefact=paths,
-    issued_at=times,
-    issued_by=identifiers,
-    previous=st.lists(paths, max_size=16),
+    reason=optional(prose),
+)
+examples = st.builds(
+    Example,
+    example_id=identifiers,
+    transaction_id=identifiers,
+    user_id=identifiers,
+    event_time=milliseconds,
+    labelled_at=milliseconds,
+    is_fraud=st.booleans(),
+    source=sources,
+    analyst_id=optional(identifiers),
+    contract_version=st.integers(0, 10**6),
+    features=st.binary(max_size=40),
+    score=probabilities,
+    parts=st.dictionaries(st.text(max_size=8), probabilities, max_size=3),
+    model_version=st.text(max_size=20),
+    corrects=st.booleans(),
+    sampled=st.floats(0, 1, exclude_min=True),
+)
+audit_events = st.builds(
+    AuditEvent,
+    event_id=identifiers,
+    at=milliseconds,
+    step=st.sampled_from(["evaluated", "promoted", "rolled_back", "drift"]),
+    actor=identifiers,
+    detail=prose,
+    version=optional(identifiers),
+    figures=st.dictionaries(st.text(max_size=8), finite, max_size=3),
 )
 finite = st.floats(allow_nan=False, allow_infinity=False)
 comparisons = st.sampled_from(["<", "<=", ">", ">=", "=="])
@@ -112,7 +177,16 @@ rules = st.builds(
     description=optional(prose),
     all=st.lists(conditions, min_size=1, max_size=8),
 ) | st.builds(Rule, **of_any_rule, feature=identifiers, operator=comparisons, value=finite)
-records = transactions | label_records | feedback_records | model_updates | rules
+records = (
+    transactions
+    | label_records
+    | feedback_records
+    | model_updates
+    | rules
+    | commands
+    | examples
+    | audit_events
+)
 
 _odd_values = st.one_of(
     st.none(),

@@ -38,8 +38,8 @@ def test_generation_is_deterministic() -> None:
 
 def test_all_topics_of_the_design_are_described() -> None:
     assert list(TREE["channels"]) == [
-        "transactions", "decisions", "anomalies", "feedback", "labels", "model-updates", "rules", "alerts",
-        "dead-letter",
+        "transactions", "decisions", "anomalies", "feedback", "labels", "model-updates", "rules",
+        "examples", "online-commands", "audit", "alerts", "dead-letter",
     ]  # fmt: skip
     compacted = [
         name

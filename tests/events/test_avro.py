@@ -10,7 +10,7 @@ import pytest
 
 from events import avro
 from events.codec import Decoder, Invalid
-from events.control import Rule
+from events.control import ModelUpdate, Rule
 from events.decision import Anomaly
 from events.feedback import Label
 from events.topics import TOPICS, Topic
@@ -97,6 +97,20 @@ def test_rules_in_the_schema_of_the_first_ones_are_still_read(framing: str) -> N
     header = b"\0\0\0\0\x07" if framing == "confluent" else b"\xc3\x01" + avro.fingerprint_of(first)
 
     assert Decoder(Rule).decode([header + body.getvalue()]) == [Rule(**written)]
+
+
+@pytest.mark.parametrize("framing", ["confluent", "single object"])
+def test_model_updates_in_the_schema_of_the_first_ones_are_still_read(framing: str) -> None:
+    first = json.loads((SCHEMAS / "model_update_first.avsc").read_text())
+    body = io.BytesIO()
+    written: dict[str, Any] = {
+        "slot": "model", "artefact": "models/a", "thresholds": None, "issued_at": 1_790_000_000_000,
+        "issued_by": "a", "previous": ["models/b"],
+    }  # fmt: skip
+    fastavro.schemaless_writer(body, first, written)
+    header = b"\0\0\0\0\x06" if framing == "confluent" else b"\xc3\x01" + avro.fingerprint_of(first)
+
+    assert Decoder(ModelUpdate).decode([header + body.getvalue()]) == [ModelUpdate(**written)]
 
 
 def test_unknown_ids_and_fingerprints_are_named() -> None:

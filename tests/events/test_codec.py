@@ -1,5 +1,7 @@
 """Records survive their wire forms, and the fast path answers as the strict one."""
 
+import json
+from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -10,8 +12,10 @@ from hypothesis import strategies as st
 from records import json_payloads, records, transactions
 
 from events import avro, codec
+from events.audit import AuditEvent
 from events.codec import Decoder, Invalid
-from events.control import ModelUpdate, Rule
+from events.control import ModelUpdate, OnlineCommand, Rule
+from events.example import Example
 from events.feedback import Feedback, Label
 from events.scan import LABELLED, PLAIN, SUSPECT, scan
 from events.topics import TOPICS, Topic
@@ -19,8 +23,10 @@ from events.transaction import Transaction
 from events.types import LATEST_MS, epoch_ms
 
 DECODERS: dict[type[msgspec.Struct], Decoder[Any]] = {
-    type_: Decoder(type_) for type_ in (Transaction, Label, Feedback, ModelUpdate, Rule)
+    type_: Decoder(type_)
+    for type_ in (Transaction, Label, Feedback, ModelUpdate, Rule, OnlineCommand, Example, AuditEvent)
 }
+SCHEMA_IDS: dict[str, int] = json.loads((files("events") / "schemas" / "ids.json").read_text())
 decoder = DECODERS[Transaction]
 
 
@@ -41,7 +47,7 @@ def test_json_round_trip(record: msgspec.Struct) -> None:
 
 @given(records)
 def test_avro_round_trip_in_both_framings(record: msgspec.Struct) -> None:
-    schema_id = {Transaction: 1, Feedback: 4, Label: 5, ModelUpdate: 6, Rule: 13}[type(record)]
+    schema_id = SCHEMA_IDS[avro.stem_of(type(record))]
     payloads = [avro.to_confluent(record, schema_id), avro.to_single_object(record)]
 
     assert DECODERS[type(record)].decode(payloads) == [_in_ms(record)] * 2
