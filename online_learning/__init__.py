@@ -1,0 +1,1 @@
+"""Learning from labels as they come, and deciding when what was learnt may score."""
