@@ -37,6 +37,8 @@ MAX_SIGNATURE_BYTES = 1 << 10
 MAX_FILE_BYTES = 64 << 20
 MAX_FILES = 16
 MAX_PARTS = 8
+RESERVED = {"offline", "online"}
+"""Names in the parts of a decision that say what the online part made of the score; see `models.online`."""
 PROBE_MISSING = 0.3
 
 FEATURES_SHA256 = hashlib.sha256("\n".join(FEATURE_NAMES).encode()).hexdigest()
@@ -114,13 +116,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How features and score were distributed on a block that the model has not seen."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError unless each part has a file of its own among `files`."""
+        """Raises ValueError unless each part has a file of its own among `files`, and no reserved name."""
         named = [part.file for part in self.parts.values()]
         missing = [name for name in named if name not in self.files]
         if missing:
             raise ValueError(f"files lacks {missing[0]}")
         if len(set(named)) < len(named):
             raise ValueError("two parts name the same file")
+        reserved = RESERVED & self.parts.keys()
+        if reserved:
+            raise ValueError(f"no part may be called {min(reserved)}")
 
 
 def load_model(folder: Path, keyring: Keyring) -> Model:

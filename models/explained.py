@@ -16,6 +16,8 @@ from models.explanation import (
     Explanations,
     explain_heuristic,
 )
+from models.model import LEAST
+from models.online import OFFLINE, ONLINE, of_ensemble
 from models.reasons import Reason, leading, listed, reasons, sentence
 from models.rules import SHADOW
 from models.wording import LanguageModel, WordingError, facts
@@ -26,7 +28,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """One decision, explained. All of `base`, `calibration`, `parts` and `log_odds` is in log-odds.
 
     log_odds, before the calibration of the score, is the sum of base, calibration, parts and the `log_odds`
-    of all reasons. review_threshold: as in `Decision`. not_worded: why the sentence is that of the template
+    of all reasons. online: how far the online part moved the log-odds of the score after that; None where
+    there was none. review_threshold: as in `Decision`. not_worded: why the sentence is that of the template
     where a language model was asked for it.
     """
 
@@ -39,6 +42,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     calibration: float
     parts: dict[str, float]
     log_odds: float
+    online: float | None
     review_threshold: float | None
     reasons: list[Reason]
     rules: list[str]
@@ -57,8 +61,9 @@ def explain_decisions(
     """
     features = _features(decisions)
     found: list[tuple[int, Explanation]] = []
-    for version in dict.fromkeys(d.model_version for d in decisions):
-        rows = [i for i, d in enumerate(decisions) if d.model_version == version]
+    versions = [of_ensemble(d.model_version) for d in decisions]
+    for version in dict.fromkeys(versions):
+        rows = [i for i, own in enumerate(versions) if own == version]
         made_of = _explanations(version, [decisions[i] for i in rows], features[rows], explainers)
         found += zip(rows, made_of.rows(), strict=True)
     found.sort(key=lambda entry: entry[0])
@@ -91,7 +96,17 @@ def _explanations(
         return explain_heuristic(features)
     if version not in explainers:
         raise ExplanationError(f"{decisions[0].decision_id}: decided by {version}, which is not at hand")
-    return explainers[version].explain(features, [d.parts for d in decisions])
+    parts = [{n: p for n, p in d.parts.items() if n not in {OFFLINE, ONLINE}} for d in decisions]
+    return explainers[version].explain(features, parts)
+
+
+def _moved_online(decision: Decision) -> float | None:
+    """How far the online part moved the log-odds of a score."""
+    if OFFLINE not in decision.parts:
+        return None
+    held = np.clip([decision.score, decision.parts[OFFLINE]], LEAST, 1 - LEAST)
+    after, before = np.log(held / (1 - held))
+    return float(after - before)
 
 
 def _explained(
@@ -119,6 +134,7 @@ def _explained(
         calibration=made_of.calibration,
         parts={name: added for name, added in made_of.parts.items() if name in decision.parts},
         log_odds=made_of.log_odds,
+        online=_moved_online(decision),
         reasons=found,
         rules=rules,
         sentence=sentence(decision.decision, decision.score, told, rules),

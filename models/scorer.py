@@ -1,4 +1,4 @@
-"""The scorer of the running job: always answers, and changes its model or thresholds only for good ones."""
+"""The scorer of the running job: always answers, and changes what decides only for what is good."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from events.types import Verdict
 from models import heuristic
 from models.artefact import ModelRefusedError, load_model
 from models.model import Model, Scores
+from models.online import OFFLINE, ONLINE, OnlinePart
 from models.rules import VERDICTS
 from models.signing import Keyring
 
@@ -20,7 +21,7 @@ log = structlog.get_logger()
 
 
 class Scorer:
-    """The current model with its thresholds, and the heuristic behind it.
+    """The current model with its thresholds, the online part beside it and the heuristic behind it.
 
     failures: batches for which the loaded model failed and the heuristic decided.
     """
@@ -28,7 +29,9 @@ class Scorer:
     def __init__(self, model: Model | None, keyring: Keyring) -> None:
         """Without a model the heuristic decides until an update brings one; whose, the keyring says."""
         self.model = model
+        self.online: OnlinePart | None = None
         self.failures = 0
+        self.online_failures = 0
         self.budget_review: float | None = None
         """Where review starts by a budget of alerts, in place of the limit of the model it was set for."""
         self._keyring = keyring
@@ -49,8 +52,9 @@ class Scorer:
 
     @property
     def part_failures(self) -> int:
-        """Batches in which a part of the current model failed, summed over its parts."""
-        return sum(self.model.failures.values()) if self.model is not None else 0
+        """Batches in which a part failed, summed over those of the current model and the online one."""
+        of_model = sum(self.model.failures.values()) if self.model is not None else 0
+        return of_model + self.online_failures
 
     @property
     def review_threshold(self) -> float | None:
@@ -61,7 +65,8 @@ class Scorer:
         """Scores of features f4 [n, N_FEATURES]; never raises.
 
         Where no model is loaded, or it fails or answers a score that is not finite, the heuristic decides
-        for the whole batch and the scores are `degraded`.
+        for the whole batch and the scores are `degraded`. What a model answers is pooled with the online
+        part, where there is one; its own score is then the part `offline`.
         """
         if self.model is not None:
             try:
@@ -69,7 +74,7 @@ class Scorer:
                 reason = "a score is not finite"
                 if np.isfinite(scores.score).all():
                     self._failing = False
-                    return scores
+                    return self._with_online(features, scores)
             except Exception as error:  # noqa: BLE001 - whatever a model's runtime raises, an answer is due
                 reason = repr(error)
             self._count_failure(self.model, reason)
@@ -89,12 +94,15 @@ class Scorer:
         return [VERDICTS[level] for level in self.levels(score, degraded).tolist()]
 
     def apply(self, update: ModelUpdate) -> None:
-        """Load the model or set the thresholds that an update names.
+        """Load the model, take the online weights or set the thresholds that an update names.
 
-        Raises ModelRefusedError, and goes on as before, where the artefact is refused.
+        Raises ModelRefusedError, and goes on as before, where the artefact or the weights are refused.
         """
         if update.slot == "thresholds":
             self._override = update.thresholds
+            return
+        if update.online is not None:
+            self.online = OnlinePart(update.online)
             return
         if update.artefact is None:
             raise ModelRefusedError("the update names no artefact")
@@ -102,15 +110,29 @@ class Scorer:
         self.budget_review = None
 
     def clear(self, slot: str | None) -> None:
-        """Empty a slot of the updates: without `thresholds` those of the model's manifest hold again.
+        """Empty a slot of the updates: without `thresholds` those of the model's manifest hold again, without
+        `online` the model decides alone.
 
         Emptying `model` changes nothing; what decides is replaced, never taken away. Raises
         ModelRefusedError for any other slot.
         """
         if slot == "thresholds":
             self._override = None
+        elif slot == "online":
+            self.online = None
         elif slot != "model":
             raise ModelRefusedError(f"unknown slot {slot!r}")
+
+    def _with_online(self, features: NDArray[np.float32], scores: Scores) -> Scores:
+        """The scores of the model, pooled with the online part; left alone where that gives none."""
+        if self.online is None:
+            return scores
+        online, pooled = self.online.score(features, scores.score)
+        if not np.isfinite(pooled).all():
+            self.online_failures += 1
+            return scores
+        parts = {**scores.parts, OFFLINE: scores.score, ONLINE: online}
+        return Scores(pooled, parts, False, f"{scores.model_version}+{self.online.version}")
 
     def _count_failure(self, model: Model, reason: str) -> None:
         """Count every failure, but log only the first of a row: there may be hundreds a second."""

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -97,7 +97,6 @@ def test_parallel_tasks_share_the_budget(parts: int) -> None:
     assert daily[1:] == pytest.approx(BUDGET, rel=0.2)
 
 
-@settings(deadline=None)
 @given(
     st.floats(0.1, 1e6),
     st.floats(0, 1),

@@ -115,7 +115,7 @@ def test_the_signature_comes_before_anything_the_manifest_says(artefact: Path, k
         load_model(artefact, keyring)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_byte_can_change(artefact: Path, keyring: Keyring, data: st.DataObject) -> None:
     path = artefact / data.draw(st.sampled_from([MANIFEST_FILE, SIGNATURE_FILE, TREES]), "file")
@@ -238,6 +238,8 @@ def part(**changes: Any) -> dict[str, Any]:
         ({"parts": {}}, r"length >= 1 .*\$\.parts"),
         ({"parts": {f"p{n}": part(file=f"f{n}") for n in range(10_000)}}, r"length <= 8 .*\$\.parts"),
         ({"parts": {"one": part(), "other": part()}}, "two parts name the same file"),
+        ({"parts": {"offline": part()}}, "no part may be called offline"),
+        ({"parts": {"online": part()}}, "no part may be called online"),
         ({"parts": {"One": part()}}, r"key. in .\$\.parts"),
         ({"parts": {"one": part(weight=1.5)}}, r"weight"),
         ({"parts": {"one": part(weight=float("nan"))}}, "malformed"),

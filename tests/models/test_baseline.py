@@ -1,7 +1,7 @@
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -58,7 +58,6 @@ def test_a_heavy_value_among_others_stands_alone() -> None:
     assert bins.shares[at] == pytest.approx(0.5, abs=0.02)
 
 
-@settings(deadline=None)
 @given(arrays(np.float32, st.integers(1, 60), elements=VALUES))
 @example(np.array([np.finfo(np.float32).min]))
 def test_any_values_make_a_baseline_that_survives_the_wire(values: NDArray[np.float32]) -> None:
@@ -72,7 +71,6 @@ def test_any_values_make_a_baseline_that_survives_the_wire(values: NDArray[np.fl
     assert bins.shares[-1] == pytest.approx(np.isnan(values).mean(), abs=1e-6)
 
 
-@settings(deadline=None)
 @given(
     arrays(np.float32, st.tuples(st.integers(0, 20), st.just(N_FEATURES)), elements=VALUES),
     arrays(np.float32, 4, elements=st.floats(-1000, 1000, width=32), unique=True),

@@ -26,7 +26,7 @@ def test_distorted_scores_become_probabilities() -> None:
         assert abs(score[band].mean() / outcome[band].mean() - 1) < 0.1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(2, 3000))
 def test_map_is_monotone_and_small(seed: int, n: int) -> None:
     raw, fraud = drawn(seed, n, lambda x: x)

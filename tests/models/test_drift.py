@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -116,7 +116,6 @@ def test_late_rows_are_counted_where_the_time_is(known: Baseline) -> None:
     assert drifted.rows == 2 * 40_000 // STEP
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), max_size=40))
 def test_every_eighth_row_is_counted_whatever_the_batches(sizes: list[int]) -> None:
     features, score = traffic(sum(sizes), 13)
@@ -149,7 +148,6 @@ def test_a_short_window(known: Baseline) -> None:
 COUNTS = arrays(np.int64, (3, 11), elements=st.integers(0, 10_000))
 
 
-@settings(deadline=None)
 @given(COUNTS, COUNTS)
 def test_psi_is_symmetric_finite_and_never_negative(
     expected: NDArray[np.int64], observed: NDArray[np.int64]

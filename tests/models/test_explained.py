@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from models.explanation import Explainer, ExplanationError, load_explainer
 from models.scorer import Scorer
 from models.wording import LanguageModel, LanguageModelSettings, WordingError
 from state.contract import CONTRACT_VERSION
+from tests.models.online_weights import online_update
 from tests.models.small_models import UNSIGNED, random_features, write_small_artefact
 
 
@@ -119,3 +121,20 @@ def test_the_template_stands_where_the_language_model_gives_nothing(explainers: 
     assert mute.sentence == template.sentence
     assert (template.not_worded, mute.not_worded, worded.not_worded) == (None, "no answer", None)
     assert worded.sentence.endswith(": It was late. Rules that hit: night.")
+
+
+def test_what_the_online_part_moved_is_told_beside_the_rest(
+    folder: Path, explainers: dict[str, Explainer]
+) -> None:
+    scorer = Scorer(load_model(folder, UNSIGNED), UNSIGNED)
+    alone = explain_decisions(decided(scorer, 20), explainers)
+    scorer.apply(online_update())
+    pooled = decided(scorer, 20)
+    explained = explain_decisions(pooled, explainers)
+
+    for before, after, decision in zip(alone, explained, pooled, strict=True):
+        assert before.online is None
+        assert (after.log_odds, after.parts, after.base) == (before.log_odds, before.parts, before.base)
+        assert after.model_version == f"{before.model_version}+online-7"
+        odds = [p / (1 - p) for p in (decision.score, decision.parts["offline"])]
+        assert after.online == pytest.approx(math.log(odds[0] / odds[1]))

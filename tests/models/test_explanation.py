@@ -40,7 +40,7 @@ def alone() -> Explainer:
     return Explainer(VERSION, lgb.Booster(model_str=trees().model_to_string()), {"gbt": 1.0})
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(FEATURES)
 def test_values_and_base_sum_to_the_log_odds_of_the_trees(
     alone: Explainer, features: NDArray[np.float32]
@@ -53,7 +53,7 @@ def test_values_and_base_sum_to_the_log_odds_of_the_trees(
     assert explained.log_odds() == pytest.approx(raw, abs=1e-6)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.dictionaries(st.sampled_from(("gbt", "net", "forest")), PROBABILITIES, min_size=1),
@@ -86,7 +86,6 @@ def test_a_part_that_failed_is_left_out() -> None:
     assert without.log_odds == pytest.approx(np.log(0.6 / 0.4))
 
 
-@settings(deadline=None)
 @given(arrays(np.bool_, (4, 3)), arrays(np.float64, 3, elements=st.floats(0, 1)))
 def test_shares_sum_to_one_and_none_is_for_the_absent(
     present: NDArray[np.bool_], weights: NDArray[np.float64]

@@ -47,7 +47,7 @@ def test_takeover_is_reviewed_and_worse_is_blocked() -> None:
     assert heuristic(transaction(**takeover, impossible_travel=1, user_count_5m=5))[0] >= THRESHOLDS.block
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays(np.float32, (5, N_FEATURES), elements=st.floats(width=32)))
 def test_any_features_give_a_probability(features: NDArray[np.float32]) -> None:
     score = heuristic(features)

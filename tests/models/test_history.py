@@ -58,7 +58,7 @@ def frame(n: int = 4, **columns: Any) -> pd.DataFrame:
     return pd.DataFrame({**plain, **columns})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ROWS)
 def test_columns_give_the_array_that_records_give(records: list[Transaction]) -> None:
     rows = [field_values(record) for record in records]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -106,7 +106,6 @@ def test_what_is_said(feature: str, features: NDArray[np.float32], said: str) ->
     assert said in reason.text
 
 
-@settings(deadline=None)
 @given(CONTRIBUTIONS, FEATURE_ROWS)
 def test_reasons_add_up_and_stand_in_order(
     contributions: NDArray[np.float64], features: NDArray[np.float32]
@@ -122,7 +121,6 @@ def test_reasons_add_up_and_stand_in_order(
     assert {n for reason in found for n, v in reason.values.items() if v is not None} == moved & known
 
 
-@settings(deadline=None)
 @given(CONTRIBUTIONS, FEATURE_ROWS, st.sampled_from(("approve", "review", "block")), st.floats(0, 1))
 def test_any_decision_makes_a_sentence_of_one_line(
     contributions: NDArray[np.float64], features: NDArray[np.float32], verdict: str, score: float

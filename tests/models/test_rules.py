@@ -365,7 +365,7 @@ def reference(found: list[Rule], level: int) -> int:
     return max([level, *(VERDICTS.index(r.verdict) for r in live)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(RULES, ROWS, st.sampled_from([NOW, NOW + 1]))
 @example([rule(Condition(feature="amount", operator=">", value=16_777_217.0))],
          [([16_777_217.0, 0.0, 0.0, 0.0], [None] * 4, 0)], NOW)  # fmt: skip

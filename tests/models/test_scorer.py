@@ -13,6 +13,7 @@ from models.model import Model, Part, Scores
 from models.scorer import Scorer
 from models.signing import TRUSTED_KEYS, Keyring
 from state.contract import N_FEATURES
+from tests.models.online_weights import online_update
 
 NOBODY = Keyring({})
 
@@ -144,6 +145,63 @@ def test_thresholds_outlast_the_model_until_cleared(
     assert scorer.score(probe_batch()).model_version == "gbt-test"
     with pytest.raises(ModelRefusedError, match="unknown slot 'other'"):
         scorer.clear("other")
+
+
+def test_the_online_part_is_pooled_with_the_model_until_it_is_cleared(
+    artefact: Path, keyring: Keyring
+) -> None:
+    features, scorer = probe_batch(), Scorer(load_model(artefact, keyring), keyring)
+    alone = scorer.score(features)
+    scorer.apply(online_update())
+    scores = scorer.score(features)
+
+    assert scores.model_version == "gbt-test+online-7"
+    assert list(scores.parts) == ["trees", "offline", "online"]
+    assert scores.parts["offline"].tolist() == alone.score.tolist()
+    assert scores.score.tolist() != alone.score.tolist()
+    low, high = (
+        reduce((scores.parts["offline"], scores.parts["online"]))
+        for reduce in (np.minimum.reduce, np.maximum.reduce)
+    )
+    assert ((scores.score >= low - 1e-9) & (scores.score <= high + 1e-9)).all()
+    # It goes with whatever model there is.
+    scorer.apply(update(slot="model", artefact=str(artefact)))
+    assert scorer.score(features).model_version == "gbt-test+online-7"
+    scorer.clear("online")
+    again = scorer.score(features)
+    assert again.model_version == "gbt-test"
+    assert again.score.tolist() == alone.score.tolist()
+    assert list(again.parts) == ["trees"]
+
+
+def test_refused_online_weights_leave_the_last_ones(artefact: Path, keyring: Keyring) -> None:
+    scorer = Scorer(load_model(artefact, keyring), keyring)
+    scorer.apply(online_update())
+    with pytest.raises(ModelRefusedError, match="online-8: the feature list differs"):
+        scorer.apply(online_update(version="online-8", features_sha256="0" * 64))
+    assert scorer.score(probe_batch()).model_version == "gbt-test+online-7"
+
+
+def test_the_heuristic_decides_without_the_online_part(breakable: BrokenModel) -> None:
+    scorer = Scorer(breakable, NOBODY)
+    scorer.apply(online_update())
+    breakable.fault = RuntimeError("out of memory")
+    scores = scorer.score(probe_batch())
+
+    assert scores.model_version == heuristic.VERSION
+    assert list(scores.parts) == ["heuristic"]
+
+
+def test_where_the_online_part_gives_no_score_the_model_decides_alone(breakable: BrokenModel) -> None:
+    scorer = Scorer(breakable, NOBODY)
+    scorer.apply(online_update(scale=[0.0] * len(online_update().online.features)))  # type: ignore[union-attr]
+    features = np.full((3, N_FEATURES), np.inf, np.float32)
+    scores = scorer.score(features)
+
+    assert scores.model_version == "breakable"
+    assert not scores.degraded
+    assert np.isfinite(scores.score).all()
+    assert scorer.part_failures == 1
 
 
 def test_update_names_either_a_model_or_thresholds() -> None:

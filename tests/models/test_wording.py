@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import HttpUrl, SecretStr, ValidationError
 
@@ -233,7 +233,6 @@ def test_only_rounded_values_and_codes_leave_the_house() -> None:
     )
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_what_is_shown_is_one_plain_line(text: str) -> None:
     try:

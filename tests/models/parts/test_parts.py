@@ -41,7 +41,7 @@ def test_what_never_occurs_gets_a_score_too(fitted: Fitted) -> None:
     assert np.abs(score - fitted.native(features)).max() < 1e-5
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(chosen=st.lists(st.integers(0, 999), min_size=1, max_size=130))
 def test_a_score_does_not_depend_on_the_batch(fitted: Fitted, unseen: Rows, chosen: list[int]) -> None:
     whole = raw(fitted, unseen.features[:1000])
