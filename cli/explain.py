@@ -138,6 +138,8 @@ def _shown(one: Explained) -> Group:
     table.add_row("calibration", f"{one.calibration:+.3f}", "of the trees")
     table.add_row("base", f"{one.base:+.3f}", "mean of the trees")
     table.add_row("sum", f"{one.log_odds:+.3f}", "before the calibration of the score")
+    if one.online is not None:
+        table.add_row("online", f"{one.online:+.3f}", "learnt from labels since; after the calibration")
     return Group(heading, Text(printable(one.sentence)), table)
 
 

@@ -1,6 +1,7 @@
 """Kafka for the commands: their shared options, sending one record, reading what a topic holds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -37,7 +38,7 @@ def client_config(bootstrap: str, settings: list[str] | None) -> dict[str, str]:
     return config
 
 
-def send(config: Mapping[str, str], topic: str, key: str, value: bytes | None) -> str:
+def send(config: Mapping[str, str], topic: str, key: str | None, value: bytes | None) -> str:
     """Send one record (None is a tombstone) and return where it lies, as TOPIC[PARTITION]@OFFSET.
 
     Raises UserError where no broker answers, the topic does not exist or the record is not acknowledged
@@ -63,6 +64,44 @@ def send(config: Mapping[str, str], topic: str, key: str, value: bytes | None) -
     if not places:
         raise UserError(f"the record was not acknowledged: {', '.join(failures) or 'no answer'}")
     return places[0]
+
+
+def send_all(
+    config: Mapping[str, str], topic: str, records: Iterable[tuple[str, str | None, bytes]]
+) -> tuple[int, list[str]]:
+    """Send records (name, key, value) as they come; how many were acknowledged, and why the others were not.
+
+    A failure is told under the name of its record. Raises UserError where no broker answers or the topic does
+    not exist.
+    """
+    failures: list[str] = []
+    acknowledged = 0
+
+    def delivered(name: str, error: KafkaError | None, _record: Message) -> None:
+        nonlocal acknowledged
+        if error is None:
+            acknowledged += 1
+        else:
+            failures.append(f"{name}: {error.str()}")
+
+    try:
+        producer = Producer({**config, "message.timeout.ms": round(TIMEOUT_S * 1000), "linger.ms": 20})
+        _partitions(producer, config, topic, TIMEOUT_S)
+        for name, key, value in records:
+            while True:
+                try:
+                    producer.produce(topic, value, key, on_delivery=partial(delivered, name))
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+                except KafkaException as error:  # of this record alone: it is too large
+                    failures.append(f"{name}: {_reason(error)}")
+                    break
+            producer.poll(0)
+        producer.flush(TIMEOUT_S + 1)
+    except KafkaException as error:
+        raise UserError(f"Kafka: {_reason(error)}") from error
+    return acknowledged, failures
 
 
 def stored(config: Mapping[str, str], topic: str, newest: int | None) -> Iterator[tuple[int, bytes]]:

@@ -27,6 +27,8 @@ COMMANDS = {
         "decisions": ("cli.decisions", "Show decisions, of a file or of the topic."),
         "explain": ("cli.explain", "Say why transactions were decided as they were."),
         "dead-letters": ("cli.dead_letters", "Show what could not be processed, and why."),
+        "feedback": ("cli.feedback", "Send what is known of decisions: verdicts, chargebacks."),
+        "online": ("cli.online", "The online learner: look, promote, roll back, freeze."),
         "rules": ("cli.rules", "Analysts' rules: put, look, switch, delete, test on recorded transactions."),
     },
     "Contracts": {

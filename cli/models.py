@@ -14,10 +14,9 @@ import typer
 
 from cli import kafka
 from cli.artefacts import Listing, Verification, print_listing, print_manifest, shown, signature
-from cli.control import checked
+from cli.control import By, checked, in_force
 from cli.terminal import UserError, out, printable
 from cli.trust import AllowUnsigned, TrustedKeys, keyring
-from events.codec import Decoder
 from events.control import ModelUpdate, Thresholds
 from models import registry as artefacts
 from models.artefact import ModelRefusedError, sign_artefact
@@ -49,7 +48,6 @@ Artefact = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
-By = Annotated[str | None, typer.Option(help="Who issues it; by default the login name.", show_default=False)]
 
 
 @app.callback()
@@ -75,7 +73,7 @@ def list_artefacts(  # noqa: PLR0913, PLR0917 - each is an option of the command
         raise UserError(str(error)) from error
     current, unknown = None, None
     try:
-        current = _promoted(config, f"{topic_prefix}{TOPIC}", GLANCE_S)
+        current = in_force(config, f"{topic_prefix}{TOPIC}", "model", GLANCE_S)
     except UserError as error:
         unknown = str(error)
     promoted = current.artefact if current is not None else None
@@ -161,7 +159,7 @@ def promote(  # noqa: PLR0913, PLR0917 - each is an option of the command
     folder = _find(registry, artefact, trusted)
     version = _verified(folder, trusted)
     config, topic = kafka.client_config(bootstrap, kafka_set), f"{topic_prefix}{TOPIC}"
-    update = artefacts.promotion(folder, _promoted(config, topic), _now(), by or getpass.getuser())
+    update = artefacts.promotion(folder, in_force(config, topic, "model"), _now(), by or getpass.getuser())
     _send(config, topic, update, f"model {version}")
 
 
@@ -178,7 +176,7 @@ def rollback(  # noqa: PLR0913, PLR0917 - each is an option of the command
     trusted = keyring(trusted_keys, allow_unsigned)
     config, topic = kafka.client_config(bootstrap, kafka_set), f"{topic_prefix}{TOPIC}"
     try:
-        update = artefacts.rollback(_promoted(config, topic), _now(), by or getpass.getuser())
+        update = artefacts.rollback(in_force(config, topic, "model"), _now(), by or getpass.getuser())
     except RegistryError as error:
         raise UserError(str(error)) from error
     version = _verified(Path(str(update.artefact)), trusted)
@@ -243,19 +241,6 @@ def keygen(
         raise UserError(f"--out: {error}") from error
     out.print(f"private key  {private}  (keep it to yourself)", highlight=False, markup=False, soft_wrap=True)
     out.print(f"public key   {public}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _promoted(config: dict[str, str], topic: str, timeout_s: float | None = None) -> ModelUpdate | None:
-    """The update that holds for the slot `model`; records that jobs refuse as unreadable change nothing."""
-    decoder, current = Decoder(ModelUpdate), None
-    for value in kafka.values(config, topic, "model", timeout_s):
-        if value is None:
-            current = None
-            continue
-        (record,) = decoder.decode([value])
-        if isinstance(record, ModelUpdate) and record.slot == "model":
-            current = record
-    return current
 
 
 def _find(registry: Path, name: str, trusted: Keyring) -> Path:

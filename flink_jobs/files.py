@@ -1,5 +1,7 @@
 """JSON lines in, JSON lines out: the scoring job without Kafka, on a bounded input."""
 
+from collections.abc import Iterable
+
 from pyflink.table import StreamTableEnvironment
 
 from flink_jobs.kafka import BOUNDED_TIME, options
@@ -8,7 +10,7 @@ from flink_jobs.settings import ScoringSettings
 LETTER_BYTES = 64 << 20
 
 
-def check(settings: ScoringSettings) -> int:
+def check(settings: ScoringSettings, _topics: Iterable[str]) -> int:
     """Largest dead letter in bytes."""
     assert settings.output is not None
     settings.output.mkdir(parents=True, exist_ok=True)

@@ -1,25 +1,16 @@
 """Kafka as seen by the jobs: client properties, topics and the SQL tables over them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource
 from pyflink.table import StreamTableEnvironment
 
-from flink_jobs.settings import ScoringSettings
-from operators.user_stage import PARTITION_UNIT
+from flink_jobs.settings import JobSettings, Start
+from operators.records import KINDS, PARTITION_UNIT
 
 # Names that the Java and the librdkafka clients share; stores and JAAS entries are for Java alone.
 JAVA_ONLY = ("ssl.truststore.", "ssl.keystore.", "sasl.jaas.")
-TOPICS = (
-    "transactions",
-    "labels",
-    "model-updates",
-    "rules",
-    "decisions",
-    "anomalies",
-    "dead-letter",
-)
 BROKER_TIMEOUT_S = 15.0
 DEFAULT_MESSAGE_BYTES = 1_048_576
 
@@ -34,7 +25,7 @@ BOUNDED_TIME = (
 )
 
 
-def client_config(settings: ScoringSettings) -> dict[str, str]:
+def client_config(settings: JobSettings) -> dict[str, str]:
     """Configuration of the Python client, used for the topics and the decision log."""
     shared = {k: v for k, v in settings.kafka_properties.items() if not k.startswith(JAVA_ONLY)}
     return {"bootstrap.servers": settings.bootstrap, **shared}
@@ -50,27 +41,14 @@ def options(values: Mapping[str, str]) -> str:
     return "WITH (" + ", ".join(f"{quoted(k)}={quoted(v)}" for k, v in values.items()) + ")"
 
 
-def source_name(settings: ScoringSettings) -> str:
+def source_name(settings: JobSettings) -> str:
     """What dead letters call the source of transactions."""
     return settings.topic("transactions")
 
 
-def source(settings: ScoringSettings, tables: StreamTableEnvironment) -> None:
+def source(settings: JobSettings, tables: StreamTableEnvironment) -> None:
     """Tables `records`, transactions and labels in one source, and `control`, model updates and rules."""
-    start = {"earliest": "earliest-offset", "latest": "latest-offset", "group": "group-offsets"}
-    values = _reading(settings, ("transactions", "labels"), settings.group) | {
-        "properties.auto.offset.reset": "earliest",
-        "properties.fetch.max.wait.ms": "4",
-        "properties.fetch.min.bytes": "65536",
-        "properties.max.poll.records": "2000",
-        "scan.startup.mode": start[settings.start],
-    }
-    is_label = f"CASE WHEN `topic` = {quoted(settings.topic('labels'))} THEN 1 ELSE 0 END"
-    tables.execute_sql(
-        f"CREATE TABLE records ({METADATA}, v BYTES, "
-        f"source_position AS (2 * CAST(`partition` AS BIGINT) + {is_label}) * {PARTITION_UNIT} + `offset`, "
-        f"{BOUNDED_TIME if settings.bounded else 'batch_time AS PROCTIME()'}) {options(values)}"
-    )
+    records_table(settings, tables, "records", ("transactions", "labels"), settings.group)
     # Both control topics are compacted, and read whole at every fresh start.
     values = _reading(settings, ("model-updates", "rules"), f"{settings.group}-control") | {
         "properties.fetch.max.wait.ms": "100",
@@ -79,7 +57,38 @@ def source(settings: ScoringSettings, tables: StreamTableEnvironment) -> None:
     tables.execute_sql(f"CREATE TABLE control ({METADATA}, v BYTES) {options(values)}")
 
 
-def insert(settings: ScoringSettings, tables: StreamTableEnvironment, sink: str, query: str) -> str:
+def records_table(  # noqa: PLR0913, PLR0917 - each says where to read what
+    settings: JobSettings,
+    tables: StreamTableEnvironment,
+    name: str,
+    topics: Sequence[str],
+    group: str,
+    start: Start | None = None,
+) -> None:
+    """A table of at most KINDS topics: k, v, source_position (see `operators.records`), batch_time.
+
+    The kind of a record is the place of its topic in `topics`. start: where to begin without a savepoint, by
+    default as the settings say.
+    """
+    modes = {"earliest": "earliest-offset", "latest": "latest-offset", "group": "group-offsets"}
+    values = _reading(settings, topics, group) | {
+        "properties.auto.offset.reset": "earliest",
+        # Little is gained by asking more than once for a micro-batch.
+        "properties.fetch.max.wait.ms": str(max(1, settings.batch_ms - 1)),
+        "properties.fetch.min.bytes": "65536",
+        "properties.max.poll.records": "2000",
+        "scan.startup.mode": modes[start or settings.start],
+    }
+    whens = (f"WHEN {quoted(settings.topic(topic))} THEN {kind}" for kind, topic in enumerate(topics))
+    kind = f"CASE `topic` {' '.join(whens)} END"
+    tables.execute_sql(
+        f"CREATE TABLE {name} ({METADATA}, v BYTES, "
+        f"source_position AS ({KINDS} * CAST(`partition` AS BIGINT) + {kind}) * {PARTITION_UNIT} + `offset`, "
+        f"{BOUNDED_TIME if settings.bounded else 'batch_time AS PROCTIME()'}) {options(values)}"
+    )
+
+
+def insert(settings: JobSettings, tables: StreamTableEnvironment, sink: str, query: str) -> str:
     """Creates the sink and returns the INSERT that fills it with the keys and values of the query."""
     values = _connector(settings, settings.topic(sink.replace("_", "-"))) | {
         "sink.delivery-guarantee": "at-least-once",
@@ -94,7 +103,7 @@ def insert(settings: ScoringSettings, tables: StreamTableEnvironment, sink: str,
     return f"INSERT INTO {sink} {query}"
 
 
-def _connector(settings: ScoringSettings, topics: str) -> dict[str, str]:
+def _connector(settings: JobSettings, topics: str) -> dict[str, str]:
     properties = {f"properties.{k}": v for k, v in settings.kafka_properties.items()}
     return {
         "connector": "kafka",
@@ -104,7 +113,7 @@ def _connector(settings: ScoringSettings, topics: str) -> dict[str, str]:
     }
 
 
-def _reading(settings: ScoringSettings, topics: Iterable[str], group: str) -> dict[str, str]:
+def _reading(settings: JobSettings, topics: Iterable[str], group: str) -> dict[str, str]:
     values = _connector(settings, ";".join(settings.topic(name) for name in topics)) | {
         "properties.group.id": group,
         "key.format": "raw",
@@ -119,7 +128,7 @@ class TopicsError(RuntimeError):
     """Kafka is not as the job needs it."""
 
 
-def check(settings: ScoringSettings) -> int:
+def check(settings: JobSettings, topics: Iterable[str]) -> int:
     """Largest record, in bytes, that the dead-letter topic takes.
 
     Raises TopicsError where no broker answers or a topic is missing, before anything is submitted.
@@ -129,7 +138,7 @@ def check(settings: ScoringSettings) -> int:
         existing = admin.list_topics(timeout=BROKER_TIMEOUT_S).topics
     except KafkaException as error:
         raise TopicsError(f"no Kafka broker answers at {settings.bootstrap}: {error}") from error
-    missing = [settings.topic(name) for name in TOPICS if settings.topic(name) not in existing]
+    missing = [settings.topic(name) for name in topics if settings.topic(name) not in existing]
     if missing:
         raise TopicsError(
             f"no such topic at {settings.bootstrap}: {', '.join(missing)}; `fraudstream topics` creates them"

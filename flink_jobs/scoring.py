@@ -22,24 +22,20 @@ if __name__ == "__main__":  # `flink run -py` puts the script's own folder on th
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 from pyflink.common import Configuration, Types
-from pyflink.common.typeinfo import TypeInformation
-from pyflink.datastream import DataStream, KeyedStream, OutputTag, StreamExecutionEnvironment
-from pyflink.java_gateway import get_gateway
+from pyflink.datastream import DataStream, KeyedStream, StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
-from flink_jobs import files, kafka
+from flink_jobs import files, kafka, streams
 from flink_jobs.settings import ScoringSettings
 from flink_jobs.shards import shard_keys
+from flink_jobs.streams import at_once, keyed, micro_batches, side_output
 from models.artefact import ModelRefusedError, load_model
 from models.signing import KeyFileError, Keyring
+from operators.records import BYTES, DEAD_LETTERS
 from operators.terminal_stage import ANOMALIES, CONTROL, TerminalStage, TerminalStageSettings
-from operators.user_stage import BYTES, DEAD_LETTERS, UserStage, UserStageSettings
+from operators.user_stage import UserStage, UserStageSettings
 from state.contract import DAY_MS
 
-RAW_BATCH = Types.ROW(
-    [Types.OBJECT_ARRAY(BYTES), Types.OBJECT_ARRAY(Types.STRING()), Types.OBJECT_ARRAY(Types.LONG())]
-)
-KEYED_BATCH = Types.ROW_NAMED(["shard", "batch"], [Types.INT(), RAW_BATCH])
 SUB_BATCH = Types.ROW_NAMED(["shard", "batch"], [Types.INT(), BYTES])
 DECISIONS = Types.ROW_NAMED(["ks", "vs"], [Types.OBJECT_ARRAY(BYTES), Types.OBJECT_ARRAY(BYTES)])
 CONTROL_RECORD = Types.ROW_NAMED(
@@ -47,23 +43,18 @@ CONTROL_RECORD = Types.ROW_NAMED(
     [Types.STRING(), Types.STRING(), BYTES, Types.INT(), Types.LONG()],
 )
 
+TOPICS = ("transactions", "labels", "model-updates", "rules", "decisions", "anomalies", "dead-letter")
+
 
 def configuration(settings: ScoringSettings) -> Configuration:
-    """What the job needs of Flink wherever it runs; the rest is up to the cluster."""
-    config = Configuration()
-    config.set_string("pipeline.object-reuse", "true")
-    config.set_string("pipeline.max-parallelism", str(settings.shards))
-    config.set_string("parallelism.default", str(settings.width))
-    config.set_string("execution.buffer-timeout.interval", "2 ms")
-    config.set_string("python.execution-mode", settings.execution)
-    config.set_string("table.exec.uid.generation", "ALWAYS")
+    """That of any job; on an embedded Flink, which a file is read with, there is no cluster to add to it."""
+    config = streams.configuration(settings)
     if settings.input is not None:
         config.set_string("python.executable", sys.executable)
         config.set_string("python.client.executable", sys.executable)
         config.set_string("restart-strategy.type", "none")  # a failure is shown, not retried
         config.set_string("taskmanager.numberOfTaskSlots", str(2 * settings.width))
-    else:
-        config.set_string("execution.checkpointing.interval", f"{int(settings.checkpoint_s * 1000)} ms")
+        config.remove_config("execution.checkpointing.interval")  # the embedded storage holds 5 MB
     return config
 
 
@@ -81,7 +72,7 @@ class Scoring:
     def build(self) -> StreamExecutionEnvironment:
         """Wire everything; the returned environment is ready to execute."""
         settings = self._settings
-        letter_bytes = self._io.check(settings)
+        letter_bytes = self._io.check(settings, TOPICS)
         users = self._user_stage(self._micro_batches(), letter_bytes)
         terminals = self._terminal_stage(users, letter_bytes)
         self._tables.create_temporary_view("decided", terminals)
@@ -100,24 +91,12 @@ class Scoring:
         return self._env
 
     def _micro_batches(self) -> KeyedStream:
-        """Raw records grouped per user shard over a short window, as a stream keyed by shard."""
+        """Raw records of one user shard each."""
         settings = self._settings
         self._io.source(settings, self._tables)
-        shards = settings.shards
         user = "k" if settings.key_from == "key" else "JSON_VALUE(CAST(v AS STRING), '$.user_id')"
-        shard = f"MOD(MOD(HASH_CODE(COALESCE({user}, '')), {shards}) + {shards}, {shards}) + 1"
-        keys = ", ".join(map(str, self._keys))
-        self._tables.execute_sql(
-            f"CREATE TEMPORARY VIEW by_user AS SELECT ARRAY[{keys}][{shard}] AS shard, "
-            "k, v, source_position, batch_time FROM records"
-        )
-        length = f"INTERVAL '{settings.batch_ms / 1000}' SECOND"
-        batches = self._tables.sql_query(
-            "SELECT shard, ROW(ARRAY_AGG(v), ARRAY_AGG(k), ARRAY_AGG(source_position)) AS batch FROM "
-            f"TABLE(TUMBLE(TABLE by_user, DESCRIPTOR(batch_time), {length})) "
-            "GROUP BY shard, window_start, window_end"
-        )
-        return keyed(at_once(self._tables.to_append_stream(batches, KEYED_BATCH)), KEYED_BATCH)
+        records = f"SELECT {user} AS entity, k, v, source_position, batch_time FROM records"
+        return micro_batches(self._tables, "by_user", records, self._keys, settings.batch_ms)
 
     def _user_stage(self, batches: KeyedStream, letter_bytes: int) -> DataStream:
         settings = self._settings
@@ -154,6 +133,8 @@ class Scoring:
                 kafka_client=kafka.client_config(settings),
                 drift_hours=settings.drift_hours,
                 alerts_per_day=(settings.alerts_per_day or 0.0) / settings.width,
+                explore_share=settings.explore_share,
+                explore_seed=settings.explore_seed,
                 max_dead_letter_bytes=letter_bytes,
             )
         )
@@ -166,24 +147,6 @@ class Scoring:
             # Two Python stages in one process would fight for the interpreter's lock.
             .slot_sharing_group("terminal")
         )
-
-
-def keyed(stream: DataStream, row_type: TypeInformation) -> KeyedStream:
-    """Key by the first field; the function receives the second. `key_by(lambda)` would add a Python hop."""
-    selector = get_gateway().jvm.KeyByKeySelector()
-    java = stream._j_data_stream.keyBy(selector, Types.ROW([Types.INT()]).get_java_type_info())
-    return KeyedStream(java, row_type, stream)
-
-
-def at_once(stream: DataStream) -> DataStream:
-    """Send every element on as it comes: it is a batch already, and waiting for more would only delay it."""
-    stream._j_data_stream.getTransformation().setBufferTimeout(0)
-    return stream
-
-
-def side_output(stream: DataStream, tag: OutputTag) -> DataStream:
-    """A side output as it is; `get_side_output` would add a Python map."""
-    return DataStream(stream._j_data_stream.getSideOutput(tag.get_java_output_tag()))
 
 
 def main() -> None:

@@ -12,15 +12,9 @@ from collections.abc import Iterator, Mapping
 import msgspec
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
-from xxhash import xxh3_128_hexdigest
 
 CLOCK_MARGIN_MS = 5_000  # how far the clocks of broker and TaskManagers may differ
 TIMEOUT_S = 30.0
-
-
-def decision_id(user_id: str, transaction_id: str) -> str:
-    """The id of the decision on a transaction: the same however often it is made."""
-    return xxh3_128_hexdigest(f"{user_id}\x1f{transaction_id}".encode())
 
 
 class Answered(msgspec.Struct, gc=False):

@@ -14,24 +14,26 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from events.codec import Decoder, Invalid
 from events.control import ModelUpdate, Rule
-from events.decision import Anomaly, Decision
+from events.decision import Anomaly, Decision, decision_id
 from events.transaction import Transaction
 from models.artefact import ModelRefusedError, load_model
+from models.exploration import explored
 from models.rules import VERDICTS, RuleRefusedError, Ruleset
 from models.scorer import Scorer
 from models.signing import Keyring
-from operators.decision_log import DecisionLog, decision_id
+from operators.decision_log import DecisionLog
+from operators.records import DEAD_LETTERS, RECORD, Source, dead_letter
 from operators.rule_hits import RuleHits
 from operators.state import expiring_map, profile_state
 from operators.sub_batch import SubBatch, decode
 from operators.task import task_of
-from operators.user_stage import BYTES, DEAD_LETTERS, Source, dead_letter, terminal_shard
+from operators.user_stage import terminal_shard
 from operators.watch import Watch
 from state.contract import CONTRACT_VERSION, N_USER, U
 from state.engine import TerminalEngine
 from state.layout import LABEL, TRANSACTION
 
-ANOMALIES = OutputTag("anomalies", Types.ROW_NAMED(["k", "v"], [BYTES, BYTES]))
+ANOMALIES = OutputTag("anomalies", RECORD)
 ANSWERED_TTL_DAYS = 1  # a replay is over long before
 CONTROL = MapStateDescriptor("control", Types.STRING(), Types.PICKLED_BYTE_ARRAY())
 
@@ -65,6 +67,9 @@ class TerminalStageSettings(msgspec.Struct, frozen=True):
     drift_hours: float = 24.0
     alerts_per_day: float = 0.0
     """Budget of one of the parallel instances; 0 for none."""
+    explore_share: float = 0.0
+    """Of what would be approved, reviewed by chance."""
+    explore_seed: int = 0
     max_dead_letter_bytes: int = 1 << 20
 
 
@@ -102,6 +107,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         self._degraded_total = metrics.counter("degraded_total")
         self._model_failures_total = metrics.counter("model_failures_total")
         self._part_failures_total = metrics.counter("model_part_failures_total")
+        self._explored_total = metrics.counter("decisions_explored_total")
         self._repeated_total = metrics.counter("decisions_repeated_total")
         self._watch = Watch(metrics, settings.drift_hours, settings.alerts_per_day)
         self._verdict_totals = [metrics.counter(f"model_decisions_{v}_total") for v in VERDICTS]
@@ -143,8 +149,8 @@ class TerminalStage(KeyedBroadcastProcessFunction):
             self._refused_total.inc()
             if self._task.subtask == 0:  # every instance sees the record, one letter is enough
                 source = Source(topic, partition, offset, key, payload)
-                limit = self._settings.max_dead_letter_bytes
-                yield DEAD_LETTERS, dead_letter("control_refused", str(refused), None, source, limit)
+                why = Invalid("control_refused", str(refused))
+                yield DEAD_LETTERS, dead_letter(why, source, self._settings.max_dead_letter_bytes)
             return
         self._applied_total.inc()
         if payload is None:
@@ -174,6 +180,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         columns = [part.tolist() for part in scores.parts.values()]
         parts = [dict(zip(scores.parts, column, strict=True)) for column in zip(*columns, strict=True)]
         late = set(batch.late)
+        share, seed = self._settings.explore_share, self._settings.explore_seed
         if scores.degraded:
             self._degraded_total.inc(len(rows))
             if self._scorer.model is not None:
@@ -189,13 +196,17 @@ class TerminalStage(KeyedBroadcastProcessFunction):
                 self._repeated_total.inc()
                 decision = decode_decision(raw)
             else:
+                free = verdict == "approve" and not (hits is not None and hits.allowed[i])
+                by_chance = share > 0 and free and explored(identity, share, seed)
+                if by_chance:
+                    self._explored_total.inc()
                 decision = Decision(
                     user_id=row[USER_ID],
                     transaction_id=row[TRANSACTION_ID],
                     decision_id=identity,
                     event_time=row[EVENT_TIME],
                     amount=row[AMOUNT],
-                    decision=verdict,
+                    decision="review" if by_chance else verdict,
                     score=score,
                     model_version=scores.model_version,
                     contract_version=CONTRACT_VERSION,
@@ -210,6 +221,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
                     parts=parts[i] if parts else {},
                     rules=names[i] if names is not None else [],
                     review_threshold=review_threshold,
+                    explored=by_chance,
                 )
                 raw = encode(decision)
             decisions.append(raw)

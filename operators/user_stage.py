@@ -6,24 +6,19 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-from pyflink.common import Row, Types
+from pyflink.common import Row
 from pyflink.datastream import KeyedProcessFunction, OutputTag, RuntimeContext
 from xxhash import xxh32_intdigest
 
 from events.codec import Decoder, Invalid
-from events.decision import DeadLetter
 from events.feedback import Label
 from events.transaction import Transaction
+from operators.records import DEAD_LETTERS, Source, dead_letter, kind_of
 from operators.state import profile_state
 from operators.sub_batch import SubBatch, encode
 from state.columns import field_values, label_array, transaction_array
 from state.engine import UserEngine
 from state.user_kernel import Status
-
-BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
-DEAD_LETTERS = OutputTag("dead-letters", BYTES)
-
-PARTITION_UNIT = 1 << 40  # position = (2 * partition + is_label) * PARTITION_UNIT + offset
 
 Keyed = TypeVar("Keyed", Transaction, Label)
 
@@ -46,34 +41,6 @@ class UserStageSettings(msgspec.Struct, frozen=True):
     state_ttl_days: int
     checks_key: bool
     """False where the records carry no key of their own: files, or keys taken from the payload."""
-
-
-class Source(msgspec.Struct, frozen=True):
-    """Where a record came from."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: str | None
-    payload: bytes | None
-
-
-def dead_letter(reason: str, detail: str, field: str | None, source: Source, max_bytes: int) -> bytes:
-    """A DeadLetter as JSON of at most `max_bytes`, for which the payload is cut."""
-    payload = source.payload or b""
-    limit = max_bytes * 3 // 4 - 2048  # base64 and the other fields
-    letter = DeadLetter(
-        reason=reason,
-        detail=detail,
-        field=field,
-        topic=source.topic,
-        partition=source.partition,
-        offset=source.offset,
-        key=source.key.encode()[:1024] if source.key is not None else None,
-        payload=payload[:limit],
-        truncated_from=len(payload) if len(payload) > limit else None,
-    )
-    return msgspec.json.encode(letter)
 
 
 def terminal_shard(terminal_id: str | None, user_id: str, shards: int) -> int:
@@ -104,7 +71,7 @@ class UserStage(KeyedProcessFunction):
 
     def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         payloads, keys, positions = value
-        is_label = [position // PARTITION_UNIT % 2 for position in positions]
+        is_label = list(map(kind_of, positions))
         if not any(is_label):
             yield from self._score(payloads, keys, positions)
             return
@@ -194,11 +161,10 @@ class UserStage(KeyedProcessFunction):
         return Invalid("key_mismatch", "the record's key is not its user_id", "key")
 
     def _source(self, payload: bytes | None, key: str | None, position: int) -> Source:
-        partition, is_label = divmod(position // PARTITION_UNIT, 2)
-        topic = self._settings.labels_topic if is_label else self._settings.transactions_topic
-        return Source(topic, partition, position % PARTITION_UNIT, key, payload)
+        settings = self._settings
+        topic = settings.labels_topic if kind_of(position) else settings.transactions_topic
+        return Source.at(position, topic, key, payload)
 
     def _dead_letter(self, invalid: Invalid, source: Source) -> tuple[OutputTag, bytes]:
         self._dead.inc()
-        limit = self._settings.max_dead_letter_bytes
-        return DEAD_LETTERS, dead_letter(invalid.reason, invalid.detail, invalid.field, source, limit)
+        return DEAD_LETTERS, dead_letter(invalid, source, self._settings.max_dead_letter_bytes)

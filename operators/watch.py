@@ -8,6 +8,7 @@ from pyflink.metrics import Counter, MetricGroup
 from models.alert_budget import AlertBudget
 from models.drift import CHANGED, UNCHANGED, Drift, Drifted
 from models.model import Model, Scores
+from models.online import OFFLINE
 from models.scorer import Scorer
 
 log = structlog.get_logger()
@@ -67,7 +68,9 @@ class Watch:
         if scores.degraded:
             return
         if self._drift is not None:
-            drifted = self._drift.observe(features, scores.score, time_ms)
+            # The baseline is that of the ensemble alone.
+            of_ensemble = scores.parts.get(OFFLINE, scores.score)
+            drifted = self._drift.observe(features, of_ensemble, time_ms)
             if drifted is not None:
                 self._tell(drifted, scores.model_version)
         if self._budget is not None:

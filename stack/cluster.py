@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +26,8 @@ from stack.programs import flink_environment
 from stack.settings import Settings
 from stack.topics import ensure_topics
 
-JOB = Path(__file__).resolve().parent.parent / "flink_jobs" / "scoring.py"
+JOBS = Path(__file__).resolve().parent.parent / "flink_jobs"
+SCORING, LEARNING = JOBS / "scoring.py", JOBS / "learning.py"
 Record = TypeVar("Record", bound=msgspec.Struct)
 
 
@@ -38,7 +39,7 @@ class Cluster:
         self.bootstrap = settings.kafka_bootstrap
 
     def topics(self, prefix: str, partitions: int = 4) -> None:
-        ensure_topics(self.bootstrap, partitions=partitions, prefix=prefix)
+        ensure_topics(self.bootstrap, partitions=partitions, prefix=prefix, timeout=60)
 
     def flink(self, *arguments: str, timeout: float = 180) -> str:
         """What `flink ARGUMENTS` prints; StackError with all of it where it fails."""
@@ -61,12 +62,19 @@ class Cluster:
         return done.stdout
 
     def submit(
-        self, prefix: str, *options: str, savepoint: str | None = None, wait: bool = True, script: Path = JOB
+        self,
+        prefix: str,
+        *options: str,
+        savepoint: str | None = None,
+        wait: bool = True,
+        script: Path = SCORING,
+        configuration: Mapping[str, str] | None = None,
     ) -> str:
         """Submit the scoring job, or another script with its options; the id of the job, running."""
         resume = ("-s", savepoint) if savepoint is not None else ()
+        flink_options = (f"-D{name}={value}" for name, value in (configuration or {}).items())
         printed = self.flink(
-            "run", "-d", *resume, "-py", str(script),
+            "run", "-d", *resume, *flink_options, "-py", str(script),
             "--bootstrap", self.bootstrap, "--topic-prefix", prefix, *options,
         )  # fmt: skip
         found = re.search(r"JobID ([0-9a-f]{32})", printed)

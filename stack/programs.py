@@ -192,6 +192,7 @@ def flink_configuration(settings: Settings) -> dict[Path, str]:
             FLINK_CONF / "config.yaml",
             python=sys.executable,
             taskmanager_memory=settings.taskmanager_memory_mb,
+            managed_fraction=settings.managed_memory_fraction,
             rest_port=settings.flink_port,
             rpc_port=settings.flink_rpc_port,
             metrics_ports=f"{metrics[0]}-{metrics[-1]}",

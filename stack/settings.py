@@ -48,8 +48,12 @@ class Settings(BaseSettings):
     taskmanager_memory_mb: Annotated[int, Field(ge=1024)] = 1792
     """Memory of each TaskManager process in MiB; the heap that holds the profiles is about half of it."""
 
-    taskmanagers: Annotated[int, Field(ge=1, le=64)] = 3
-    """TaskManagers of one slot each: two for the scoring job and a spare that takes over at once."""
+    managed_memory_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of it that is RocksDB's: a half suits where all jobs keep their state there."""
+
+    taskmanagers: Annotated[int, Field(ge=1, le=64)] = 5
+    """TaskManagers of one slot each: two for the scoring job, two for the learning job, and a spare that
+    takes over at once."""
 
     partitions: Annotated[int, Field(ge=1)] = 4
     """Partitions of the topics that are created."""

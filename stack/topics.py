@@ -18,6 +18,8 @@ _ANSWER_S = 5.0
 _CONFIG = {
     "transactions": _BROKER_TIME,
     "decisions": _BROKER_TIME,
+    # A trainer that starts anew learns from all that is there; decisions are known for as long.
+    "examples": {"retention.ms": str(100 * 24 * 3_600_000)},
     # A dead letter carries the original bytes, encoded, beside the reason: larger than what came in.
     "dead-letter": {"max.message.bytes": str(8 * 1024 * 1024)},
 }
@@ -26,12 +28,11 @@ _CONFIG = {
 def definition(topic: Topic, partitions: int, replication_factor: int, prefix: str = "") -> NewTopic:
     """A topic as the broker is asked for it, its name after `prefix`.
 
-    A compacted topic has one partition: every scorer reads it whole after a restart, and the order
-    over all its keys matters.
+    A topic whose order matters over all its keys has one partition.
     """
     return NewTopic(
         prefix + topic.name,
-        num_partitions=1 if topic.compacted else partitions,
+        num_partitions=1 if topic.ordered else partitions,
         replication_factor=replication_factor,
         config=_CONFIG.get(topic.name, {}) | ({"cleanup.policy": "compact"} if topic.compacted else {}),
     )

@@ -1,6 +1,7 @@
 """What the commands send to a real broker and read from it."""
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,8 +15,11 @@ from typer.testing import CliRunner
 
 from cli import kafka
 from cli.main import app
-from events.control import ModelUpdate, Rule, Thresholds
+from events.audit import AuditEvent
+from events.codec import Decoder
+from events.control import ModelUpdate, OnlineCommand, OnlineWeights, Rule, Thresholds
 from events.decision import DeadLetter, Decision
+from events.feedback import Feedback
 from events.topics import TOPICS
 from models.signing import generate_keys, read_private_key
 from stack.cluster import isolated_stack
@@ -193,6 +197,71 @@ def test_what_no_job_takes_is_listed_and_can_be_deleted(broker: str) -> None:
     for name in found:
         assert ask(broker, "rules", "delete", name).status == 0
     assert rules_of(broker) == {}
+
+
+def test_feedback_arrives_as_the_job_reads_it(broker: str) -> None:
+    example = EXAMPLES["feedback"]
+    assert isinstance(example, Feedback)
+    sent = [msgspec.structs.replace(example, transaction_id=f"tx-{n}") for n in range(3000)]
+    lines = b"\n".join([*map(msgspec.json.encode, sent), b"{}"])
+    said = ask(broker, "feedback", "send", "-", stdin=lines)
+    assert said.status == 1
+    assert "line 3001: " in said.text
+    assert said.text.endswith("3,000 sent, 1 refused, 0 not acknowledged")
+    stored = {f.transaction_id: f for f in Decoder(Feedback).decode(held(broker, "feedback"))
+              if isinstance(f, Feedback)}  # fmt: skip
+    assert [stored[f.transaction_id] for f in sent] == sent
+
+
+def test_the_examples_of_the_documentation_send_what_the_job_reads(
+    broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(root)
+    examples = re.findall(r"```python\n(.*?)```", (root / "docs" / "feedback.md").read_text(), re.DOTALL)
+    for example in examples:
+        exec(example.replace("127.0.0.1:9092", broker), {})
+    records = Decoder(Feedback).decode(held(broker, "feedback"))
+    named = {r.transaction_id: r.label for r in records if isinstance(r, Feedback)}
+    assert len(examples) == 2
+    assert (named["tx-42"], named["tx-43"]) == ("fraud", "legitimate")
+
+
+def test_the_online_learner_is_told_and_asked(broker: str) -> None:
+    update, event = EXAMPLES["model-updates"], EXAMPLES["audit"]
+    assert isinstance(update, ModelUpdate)
+    assert isinstance(event, AuditEvent)
+    weights = OnlineWeights(
+        version="online-3", features_sha256="0" * 64, features=[], centre=[], scale=[], limit=4.0, weight=[],
+        offline=1.0, bias=0.0, share=0.25,
+    )  # fmt: skip
+    live = msgspec.structs.replace(update, slot="online", thresholds=None, online=weights)
+
+    def status() -> Any:
+        return json.loads(ask(broker, "online", "status", "--json").text)
+
+    assert "the ensemble alone" in ask(broker, "online", "status").text
+    for command in ("promote", "rollback", "freeze", "unfreeze"):
+        said = ask(broker, "online", command, "--by", "tester", "--reason", "a test")
+        assert f"{command}: online-commands[0]@" in said.text
+    commands = [msgspec.json.decode(value, type=OnlineCommand) for value in held(broker, "online-commands")]
+    assert [c.command for c in commands] == ["promote", "rollback", "freeze", "unfreeze"]
+    assert len({c.command_id for c in commands}) == 4
+
+    produce(broker, "model-updates", "online", msgspec.json.encode(live))
+    produce(broker, "model-updates", "online", b"rubbish")
+    fill(broker, "audit", [msgspec.structs.replace(event, event_id=f"e-{n}") for n in (1, 2, 2)])
+    fill(broker, "audit", [msgspec.structs.replace(event, event_id="e-3", step="frozen")])
+    found = status()
+    assert (found["live"], found["share"], found["since"]) == ("online-3", 0.25, update.issued_at)
+    assert found["frozen"] is True
+    assert [step["event_id"] for step in found["steps"]] == ["e-1", "e-2", "e-3"]
+    assert "online-3, share 0.25" in ask(broker, "online", "status").text
+
+    produce(broker, "model-updates", "online", None)
+    fill(broker, "audit", [msgspec.structs.replace(event, event_id="e-4", step="unfrozen")])
+    found = status()
+    assert (found["live"], found["frozen"]) == (None, False)
 
 
 def test_the_newest_decisions_over_all_partitions(broker: str) -> None:

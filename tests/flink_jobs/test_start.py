@@ -1,24 +1,28 @@
-"""What the scoring job refuses before it starts anything."""
+"""What the jobs refuse before they start anything."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from models.signing import generate_keys, read_private_key
 from tests.models.artefacts import TREES, write_small
 
-JOB = Path(__file__).resolve().parents[2] / "flink_jobs" / "scoring.py"
+JOBS = Path(__file__).resolve().parents[2] / "flink_jobs"
 
 
-def start(*options: str | Path) -> str:
+def start(*options: str | Path, job: str = "scoring") -> str:
     """What the job says as it ends with status 1."""
     done = subprocess.run(
-        [sys.executable, str(JOB), *map(str, options)], capture_output=True, text=True, check=False
+        [sys.executable, str(JOBS / f"{job}.py"), *map(str, options)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1, done.stderr
-    return done.stderr.strip().splitlines()[-1]
+    return done.stderr
 
 
 def test_a_job_starts_with_nothing_that_nobody_trusted_signed(tmp_path: Path) -> None:
@@ -32,3 +36,18 @@ def test_a_job_starts_with_nothing_that_nobody_trusted_signed(tmp_path: Path) ->
     assert "not among the trusted keys" in start(*trust, "--model", strange)
     assert "SHA-256" in start(*trust, "--model", spoilt)
     assert "there are no trusted keys" in start("--trusted-keys", tmp_path, "--model", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--width", "3"), "width (3) must divide shards (2)"),
+        (("--bounded", "--width", "2"), "a bounded run has one shard, so its width is 1"),
+        (("--keep-floor", "1.5"), "keep_floor"),
+        (("--waiting-hours", "-1"), "waiting_hours"),
+        (("--kafka-properties", "x"), "NAME=VALUE"),
+        (("--state-backend", "disk"), "state_backend"),
+    ],
+)
+def test_options_of_the_learning_job_that_are_no_good(options: tuple[str, ...], said: str) -> None:
+    assert said in start(*options, job="learning")

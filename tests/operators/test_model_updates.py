@@ -18,7 +18,8 @@ from models import heuristic
 from models.model import Part
 from operators.terminal_stage import TerminalStage, TerminalStageSettings
 from tests.models.artefacts import TREES, trusting, write_small
-from tests.operators.test_terminal_stage import SHARD, Context, Entries, sub_batches
+from tests.operators.contexts import SHARD, Context, Entries
+from tests.operators.test_terminal_stage import sub_batches
 
 KEY = Ed25519PrivateKey.generate()
 

@@ -21,7 +21,8 @@ from operators.rule_hits import RuleHits
 from operators.terminal_stage import ANOMALIES, TerminalStage, TerminalStageSettings
 from state.contract import DAY_MS
 from tests.models.small_models import UNSIGNED
-from tests.operators.test_terminal_stage import SHARD, Context, Entries, sub_batches
+from tests.operators.contexts import SHARD, Context, Entries
+from tests.operators.test_terminal_stage import sub_batches
 
 BLOCKED_USER = Condition(field="user_id", operator="in", values=["mallory"])
 ANY_AMOUNT = Condition(feature="amount", operator=">=", value=0)

@@ -19,71 +19,12 @@ from operators import decision_log
 from operators.terminal_stage import TerminalStage, TerminalStageSettings
 from operators.user_stage import UserStage, UserStageSettings
 from stack.cluster import Cluster, isolated_stack
+from tests.operators.contexts import SHARD, Context, Entries
 
 pytestmark = pytest.mark.stack
 
-SHARD = 7
 SUBMITTED_MS = int(time.time() * 1000)
 FIRST = Path(__file__).resolve().parents[2] / "models" / "artefacts" / "first"
-
-
-class Entries:
-    """Keyed state: a map, or a value under one name."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, Any] = {}
-        self.get, self.items, self.put_all = self.entries.get, self.entries.items, self.entries.update
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Entries":
-        copied = Entries()
-        copied.put_all(self.entries)
-        return copied
-
-    def put(self, key: str, value: bytes) -> None:
-        self.entries[key] = value
-
-    def remove(self, key: str) -> None:
-        self.entries.pop(key, None)
-
-    def value(self) -> Any:
-        return self.entries.get("value")
-
-    def update(self, value: Any) -> None:
-        self.entries["value"] = value
-
-
-class Context:
-    """What a stage asks of Flink. `states` is what a checkpoint holds, by the name of the state."""
-
-    def __init__(self, attempt: int, states: dict[str, Entries]) -> None:
-        self.states = states
-        self._attempt = attempt
-
-    def get_attempt_number(self) -> int:
-        return self._attempt
-
-    def get_index_of_this_subtask(self) -> int:
-        return 0
-
-    def _state(self, descriptor: Any) -> Entries:
-        return self.states.setdefault(descriptor.name, Entries())
-
-    get_state = get_map_state = _state
-
-    def get_broadcast_state(self, descriptor: Any) -> Entries:
-        return self._state(descriptor)
-
-    def get_current_key(self) -> int:
-        return SHARD
-
-    def get_metrics_group(self) -> "Context":
-        return self
-
-    def counter(self, _: str) -> "Context":
-        return self
-
-    def inc(self, _: int = 1) -> None:
-        return
 
 
 @pytest.fixture(scope="module")

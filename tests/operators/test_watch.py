@@ -22,7 +22,8 @@ from operators.terminal_stage import TerminalStage, TerminalStageSettings
 from operators.watch import Level, Watch
 from state.contract import FEATURE_NAMES, HOUR_MS, MINUTE_MS, N_FEATURES
 from tests.models.small_models import UNSIGNED, VERSION, random_features, write_small_artefact
-from tests.operators.test_terminal_stage import SHARD, Context, sub_batches
+from tests.operators.contexts import SHARD, Context
+from tests.operators.test_terminal_stage import sub_batches
 
 START_MS = 1_764_547_200_000
 ROWS = 2 * STEP * LEAST_ROWS

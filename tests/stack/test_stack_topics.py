@@ -14,11 +14,12 @@ def _defined(partitions: int = 4) -> dict[str, NewTopic]:
     return {topic.name: definition(topic, partitions, 1) for topic in TOPICS}
 
 
-def test_compacted_topics_have_one_partition_and_the_others_as_many_as_asked() -> None:
+def test_ordered_topics_have_one_partition_and_the_others_as_many_as_asked() -> None:
     partitions = {name: topic.num_partitions for name, topic in _defined(partitions=6).items()}
 
-    assert {name for name, count in partitions.items() if count == 1} == {"model-updates", "rules"}
-    assert {count for name, count in partitions.items() if name not in {"model-updates", "rules"}} == {6}
+    ordered = {"model-updates", "rules", "examples", "online-commands", "audit"}
+    assert {name for name, count in partitions.items() if count == 1} == ordered
+    assert {count for name, count in partitions.items() if name not in ordered} == {6}
 
 
 def test_configuration_of_the_topics() -> None:
@@ -29,6 +30,7 @@ def test_configuration_of_the_topics() -> None:
         "decisions": {"message.timestamp.type": "LogAppendTime"},
         "model-updates": {"cleanup.policy": "compact"},
         "rules": {"cleanup.policy": "compact"},
+        "examples": {"retention.ms": "8640000000"},
         "dead-letter": {"max.message.bytes": "8388608"},
     }
 

@@ -1,0 +1,155 @@
+"""`fraudstream online`: what the online learner did, and what it is told."""
+
+import getpass
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from uuid import uuid4
+
+import msgspec
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from cli import kafka
+from cli.control import By, checked, in_force
+from cli.records import newest_in_topic
+from cli.terminal import out, printable
+from events.audit import AuditEvent
+from events.control import OnlineCommand
+from events.types import epoch_ms
+
+SLOT = "online"
+FREEZING = ("frozen", "unfrozen")
+
+Reason = Annotated[str | None, typer.Option(help="Why, for the audit.", show_default=False)]
+
+app = typer.Typer(no_args_is_help=True)
+
+
+class Status(msgspec.Struct, frozen=True):
+    """live: version of the online part that scores, None where the ensemble stands alone."""
+
+    live: str | None
+    share: float | None
+    since: int | None
+    frozen: bool
+    steps: list[AuditEvent]
+
+
+@app.callback()
+def online() -> None:
+    """The online learner: what it did, and what it is told."""
+
+
+@app.command()
+def status(
+    limit: Annotated[int, typer.Option(min=1, help="Show this many steps, the newest.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    bootstrap: kafka.Bootstrap = kafka.LOCAL_BROKER,
+    topic_prefix: kafka.TopicPrefix = "",
+    kafka_set: kafka.ClientSettings = None,
+) -> None:
+    """Show which online part scores, whether promotions are frozen, and the newest steps of the audit."""
+    found = _status(kafka.client_config(bootstrap, kafka_set), topic_prefix, limit)
+    if json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        return
+    if found.live is None or found.since is None:
+        out.print("live      the ensemble alone")
+    else:
+        live = f"live      {found.live}, share {found.share:g}, since {_time(found.since)}"
+        out.print(Text(printable(live)))
+    out.print(f"promotion {'frozen' if found.frozen else 'by the gate'}")
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("at (UTC)", "step", "actor", "live after it", "detail"):
+        table.add_column(heading, overflow="fold")
+    for event in found.steps:
+        cells = (_time(event.at), event.step, event.actor, event.version or "", event.detail)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    out.print(table)
+
+
+@app.command()
+def promote(
+    reason: Reason = None,
+    by: By = None,
+    bootstrap: kafka.Bootstrap = kafka.LOCAL_BROKER,
+    topic_prefix: kafka.TopicPrefix = "",
+    kafka_set: kafka.ClientSettings = None,
+) -> None:
+    """Let score what has been learnt, whatever the gate says of it."""
+    _tell("promote", reason, by, kafka.client_config(bootstrap, kafka_set), topic_prefix)
+
+
+@app.command()
+def rollback(
+    reason: Reason = None,
+    by: By = None,
+    bootstrap: kafka.Bootstrap = kafka.LOCAL_BROKER,
+    topic_prefix: kafka.TopicPrefix = "",
+    kafka_set: kafka.ClientSettings = None,
+) -> None:
+    """Go back to what scored before, in the end to the ensemble alone."""
+    _tell("rollback", reason, by, kafka.client_config(bootstrap, kafka_set), topic_prefix)
+
+
+@app.command()
+def freeze(
+    reason: Reason = None,
+    by: By = None,
+    bootstrap: kafka.Bootstrap = kafka.LOCAL_BROKER,
+    topic_prefix: kafka.TopicPrefix = "",
+    kafka_set: kafka.ClientSettings = None,
+) -> None:
+    """Let the gate promote nothing until `unfreeze`; learning goes on."""
+    _tell("freeze", reason, by, kafka.client_config(bootstrap, kafka_set), topic_prefix)
+
+
+@app.command()
+def unfreeze(
+    reason: Reason = None,
+    by: By = None,
+    bootstrap: kafka.Bootstrap = kafka.LOCAL_BROKER,
+    topic_prefix: kafka.TopicPrefix = "",
+    kafka_set: kafka.ClientSettings = None,
+) -> None:
+    """Let the gate promote again."""
+    _tell("unfreeze", reason, by, kafka.client_config(bootstrap, kafka_set), topic_prefix)
+
+
+def _tell(
+    command: Literal["promote", "rollback", "freeze", "unfreeze"],
+    reason: str | None,
+    by: str | None,
+    config: dict[str, str],
+    topic_prefix: str,
+) -> None:
+    told = OnlineCommand(
+        command_id=f"command-{uuid4().hex}",
+        command=command,
+        issued_at=round(time.time() * 1000),
+        issued_by=by or getpass.getuser(),
+        reason=reason,
+    )
+    payload = msgspec.json.encode(told)
+    checked(payload, OnlineCommand)
+    sent = kafka.send(config, f"{topic_prefix}online-commands", None, payload)
+    out.print(f"{command}: {sent}; `fraudstream online status` shows what came of it", highlight=False)
+
+
+def _status(config: dict[str, str], prefix: str, limit: int) -> Status:
+    audit = f"{prefix}audit"
+    freezing = newest_in_topic(config, audit, AuditEvent, 1, lambda event: event.step in FREEZING)
+    frozen = [event.step for event in freezing] == ["frozen"]
+    newest = newest_in_topic(config, audit, AuditEvent, limit, None)
+    steps = list({event.event_id: event for event in newest}.values())
+    update = in_force(config, f"{prefix}model-updates", SLOT)
+    if update is None or update.online is None:
+        return Status(None, None, None, frozen, steps)
+    return Status(update.online.version, update.online.share, epoch_ms(update.issued_at), frozen, steps)
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
