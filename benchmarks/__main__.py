@@ -1,6 +1,7 @@
 """`python -m benchmarks`: every measurement in one run, printed and written to docs/benchmarks.md.
 
-Sections can be named to run only those: engine parts rules live drain per-event memory.
+Sections can be named to run only those: engine parts rules online live drain per-event memory
+join loop.
 """
 
 import itertools
@@ -15,16 +16,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+import numpy as np
 import psutil
 
-from benchmarks import engine, parts, rules
+from benchmarks import engine, join, loop, online, parts, rules
 from benchmarks.traffic import encoded, measure, summary
-from stack.cluster import Cluster, isolated_stack
+from events.control import OnlineCommand
+from events.decision import decision_id
+from stack.cluster import LEARNING, Cluster, isolated_stack
 
 HERE = Path(__file__).resolve().parent
 REPORT = HERE.parent / "docs" / "benchmarks.md"
-PACKAGES = ("apache-flink", "numpy", "numba", "msgspec", "onnxruntime", "confluent-kafka")
+PACKAGES = ("apache-flink", "numpy", "numba", "msgspec", "onnxruntime", "confluent-kafka", "river")
 BACKLOG = 1_500_000
+JOIN_BACKLOG = 600_000
+LOOP_RATE = 3_000
+LOOP_TURNS = 3
 SCORING = HERE.parent / "flink_jobs" / "scoring.py"
 PER_EVENT = HERE / "per_event_job.py"
 Lines = Iterator[str]
@@ -80,13 +88,7 @@ def _drain(
     cluster: Cluster, job: str, done: Callable[[], int], enough: int, patience: float = 120
 ) -> Drained:
     def sample() -> tuple[float, int, float]:
-        spent = 0.0
-        for pid in cluster.taskmanagers_of(job):
-            manager = psutil.Process(pid)
-            for process in (manager, *manager.children(recursive=True)):  # with its Python workers
-                times = process.cpu_times()
-                spent += times.user + times.system
-        return time.monotonic(), done(), spent
+        return time.monotonic(), done(), _cpu_s(cluster, job)
 
     cluster.until(lambda: done() > enough // 3, patience, "a third of the backlog")
     start = sample()
@@ -99,6 +101,17 @@ def _drain(
         end = now
     events = end[1] - start[1]
     return Drained(events / (end[0] - start[0]), (end[2] - start[2]) / events * 1e6)
+
+
+def _cpu_s(cluster: Cluster, job: str) -> float:
+    """CPU time that the job's TaskManagers have used, with their Python workers."""
+    spent = 0.0
+    for pid in cluster.taskmanagers_of(job):
+        manager = psutil.Process(pid)
+        for process in (manager, *manager.children(recursive=True)):
+            times = process.cpu_times()
+            spent += times.user + times.system
+    return spent
 
 
 def _backlog(cluster: Cluster, prefix: str, count: int) -> None:
@@ -170,16 +183,97 @@ def memory() -> Lines:
             job = cluster.submit(prefix, "--start", "earliest", "--batch-ms", "20")
             decided = partial(cluster.count, f"{prefix}decisions")
             cluster.until(partial(_reached, decided, users), 300, "all decided")
-            stage = next(
-                v["id"] for v in cluster.rest(f"/jobs/{job}")["vertices"] if v["name"] == "user stage"
-            )
-            time.sleep(25)  # a checkpoint that holds them all
-            done = cluster.rest(f"/jobs/{job}/checkpoints")["latest"]["completed"]
-            size = cluster.rest(f"/jobs/{job}/checkpoints/details/{done['id']}/subtasks/{stage}")[
-                "state_size"
-            ]
+            size = _checkpointed(cluster, job, "user stage")
             yield f"| {users:,} | {size / 1e6:,.1f} MB | {size / users:,.0f} |"
             cluster.cancel(job)
+
+
+def feedback_join() -> Lines:
+    """The join alone, and the state and the speed of its job."""
+    yield "| the join alone, batches of 500 | decisions/s | labels/s | kept whole | bytes per decision |"
+    yield "|---|---|---|---|---|"
+    for m in join.measure():
+        yield f"| {m.what} | {m.decisions:,.0f} | {m.labels:,.0f} | {m.kept:,} | {m.bytes:,.0f} |"
+    yield ""
+    yield "| the job, draining a backlog | decisions/s | CPU us per decision | bytes in a checkpoint |"
+    yield "|---|---|---|---|"
+    with isolated_stack(taskmanagers=2) as cluster:
+        cluster.topics("")
+        cluster.produce("decisions", _many_decisions(JOIN_BACKLOG))
+        for what, options in (
+            ("kept by default", ()),
+            ("all kept whole", ("--keep-floor", "0")),
+            ("all kept whole, RocksDB", ("--keep-floor", "0", "--state-backend", "rocksdb")),
+        ):
+            job = cluster.submit("", "--start", "earliest", *options, script=LEARNING)
+            result = _drain(cluster, job, partial(_remembered, cluster, job), JOIN_BACKLOG)
+            size = _checkpointed(cluster, job, "feedback join") / JOIN_BACKLOG
+            yield f"| {what} | {result.per_second:,.0f} | {result.cpu_us:.0f} | {size:,.0f} |"
+            cluster.cancel(job)
+
+
+def _many_decisions(count: int) -> Iterator[tuple[bytes, bytes]]:
+    """Decisions as of the first model, repeated under new transaction ids."""
+    for n, d in enumerate(itertools.islice(itertools.cycle(list(join.decisions())), count)):
+        name = f"tx-{n:012d}"
+        renamed = msgspec.structs.replace(d, transaction_id=name, decision_id=decision_id(d.user_id, name))
+        yield d.user_id.encode(), msgspec.json.encode(renamed)
+
+
+def _remembered(cluster: Cluster, job: str) -> int:
+    return sum(cluster.metric(job, "feedback join", f"join_{name}_total") for name in ("kept", "remembered"))
+
+
+def _checkpointed(cluster: Cluster, job: str, vertex_name: str) -> int:
+    """Bytes of a stage's state in the second checkpoint from now, which holds all that there is."""
+    path = f"/jobs/{job}/checkpoints"
+    before = cluster.rest(path)["counts"]["completed"]
+    cluster.until(lambda: cluster.rest(path)["counts"]["completed"] > before + 1, 60, "two checkpoints")
+    done = cluster.rest(path)["latest"]["completed"]["id"]
+    vertices = cluster.rest(f"/jobs/{job}")["vertices"]
+    stage = next(v["id"] for v in vertices if v["name"].startswith(vertex_name))
+    return int(cluster.rest(f"{path}/details/{done}/subtasks/{stage}")["state_size"])
+
+
+def learning_loop() -> Lines:
+    """From labels to scores, and the scoring job without and with all that beside it."""
+    with isolated_stack(taskmanagers=5) as cluster:
+        cluster.topics("t.")
+        yield from loop.lines(loop.trace(cluster, "t."))
+    yield ""
+    yield "| loop | p50 | p99 | scoring, CPU us per event | learning, CPU us per event |"
+    yield "|---|---|---|---|---|"
+    with isolated_stack(taskmanagers=5) as cluster:
+        cluster.topics("")
+        scoring = cluster.submit("", *JOB_OPTIONS)
+        run = itertools.count()
+        measure(cluster.bootstrap, LOOP_RATE, 5, 60, next(run))
+        for _ in range(LOOP_TURNS):
+            yield _beside(cluster, scoring, None, next(run))
+            learning = cluster.submit("", "--start", "latest", script=LEARNING)
+            command = OnlineCommand(
+                command_id=f"command-{next(run)}", command="promote", issued_at=round(time.time() * 1000),
+                issued_by="benchmark",
+            )  # fmt: skip
+            measure(cluster.bootstrap, LOOP_RATE, 5, 15, next(run))
+            cluster.produce("online-commands", [(None, msgspec.json.encode(command))])
+            yield _beside(cluster, scoring, learning, next(run))
+            cluster.cancel(learning)
+            cluster.produce("model-updates", [(b"online", None)])
+        cluster.cancel(scoring)
+
+
+def _beside(cluster: Cluster, scoring: str, learning: str | None, run: int) -> str:
+    """Latency of the scoring job, and CPU time of both, as a row."""
+    jobs = [job for job in (scoring, learning) if job is not None]
+    before = [_cpu_s(cluster, job) for job in jobs]
+    measured = measure(cluster.bootstrap, LOOP_RATE, 20, 5, run)
+    spent = [
+        (_cpu_s(cluster, job) - start) / measured.sent * 1e6 for job, start in zip(jobs, before, strict=True)
+    ]
+    p50, p99 = np.percentile(measured.latency_ms, [50, 99])
+    on = f"| on | {p50:.1f} ms | {p99:.1f} ms | {spent[0]:.1f} | {spent[-1]:.1f} |"
+    return on if learning is not None else f"| off | {p50:.1f} ms | {p99:.1f} ms | {spent[0]:.1f} | |"
 
 
 JOB_OPTIONS = ("--start", "latest", "--shards", "1", "--batch-ms", "5")
@@ -187,10 +281,13 @@ SECTIONS: dict[str, tuple[str, Callable[[], Lines]]] = {
     "engine": ("Bare engine, one core", bare_engine),
     "parts": ("Parts of the ensemble, one core", ensemble_parts),
     "rules": ("Analysts' rules, one core", rules.measure),
+    "online": ("Online learner, one core", online.measure),
     "live": (f"Live, Kafka to Kafka ({' '.join(JOB_OPTIONS)})", live),
     "drain": ("Draining a backlog", drain),
     "per-event": ("Against one element per event", per_event),
     "memory": ("State per user", memory),
+    "join": ("Feedback join", feedback_join),
+    "loop": (f"Learning loop, {LOOP_RATE:,} transactions/s ({' '.join(JOB_OPTIONS)})", learning_loop),
 }
 
 

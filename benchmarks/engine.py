@@ -10,12 +10,11 @@ import numpy as np
 
 from benchmarks.traffic import record
 from events.codec import Decoder
-from events.decision import Decision
+from events.decision import Decision, decision_id
 from events.transaction import Transaction
 from models.artefact import load_model
 from models.scorer import Scorer
 from models.signing import TRUSTED_KEYS, Keyring
-from operators.decision_log import decision_id
 from state.columns import field_values, transaction_array
 from state.contract import CONTRACT_VERSION, U
 from state.engine import TerminalEngine, UserEngine

@@ -10,7 +10,7 @@ from pydantic_settings import CliApp
 from pyflink.datastream import DataStream
 from pyflink.java_gateway import get_gateway
 
-from flink_jobs.scoring import Scoring
+from flink_jobs.scoring import TOPICS, Scoring
 from flink_jobs.settings import ScoringSettings
 from models.signing import Keyring
 
@@ -23,7 +23,7 @@ class OneStage(Scoring):
 
     def build(self) -> None:
         """Wire source, micro-batches, user stage and a sink that drops."""
-        users = self._user_stage(self._micro_batches(), self._io.check(self._settings))
+        users = self._user_stage(self._micro_batches(), self._io.check(self._settings, TOPICS))
         sink = get_gateway().jvm.org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink()
         users._j_data_stream.sinkTo(sink)
         self._env.execute("one stage")

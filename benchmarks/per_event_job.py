@@ -29,15 +29,14 @@ from pyflink.datastream.connectors.kafka import (
 from pyflink.datastream.state import ValueStateDescriptor
 from pyflink.java_gateway import get_gateway
 
-from events.decision import Decision
+from events.decision import Decision, decision_id
 from events.transaction import Transaction
 from flink_jobs.scoring import Scoring
 from flink_jobs.settings import ScoringSettings
 from models.artefact import load_model
 from models.scorer import Scorer
 from models.signing import TRUSTED_KEYS, Keyring
-from operators.decision_log import decision_id
-from operators.user_stage import BYTES
+from operators.records import BYTES
 from state.columns import EVENT_TIME, field_values, transaction_array
 from state.contract import CONTRACT_VERSION, DEFAULT_RISK_DELAY_MS, N_TERMINAL, N_USER, U
 from state.layout import TERMINAL_PROFILE, USER_PROFILE
