@@ -18,7 +18,7 @@ from simulator.config import SimulationConfig
 from simulator.simulation import simulate
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**40), st.sampled_from([0.0, 0.1, 1.0]))
 def test_simulated_rows_are_valid_on_the_wire(seed: int, missing_rate: float) -> None:
     run = simulate(

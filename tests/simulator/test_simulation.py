@@ -21,7 +21,7 @@ small_worlds = st.builds(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(small_worlds)
 def test_equal_configurations_give_equal_traffic(config: SimulationConfig) -> None:
     first, second = simulate(config), simulate(config)
@@ -29,7 +29,7 @@ def test_equal_configurations_give_equal_traffic(config: SimulationConfig) -> No
     pd.testing.assert_frame_equal(first.labels, second.labels)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(small_worlds)
 def test_transactions_are_ordered_unique_and_within_the_days(config: SimulationConfig) -> None:
     transactions = simulate(config).transactions
@@ -40,7 +40,7 @@ def test_transactions_are_ordered_unique_and_within_the_days(config: SimulationC
     assert ((transactions["fraud_scenario"] == "legitimate") == (transactions["is_fraud"] == 0)).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(small_worlds)
 def test_every_transaction_gets_its_label_later(config: SimulationConfig) -> None:
     run = simulate(config)

@@ -24,7 +24,7 @@ transactions = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(st.lists(transactions, max_size=5))
 def test_every_field_arrives_and_a_missing_one_is_marked(records: list[Transaction]) -> None:
     array = transaction_array([field_values(t) for t in records])

@@ -35,7 +35,7 @@ def assert_equal(expected: list[Expected], actual: Replay) -> None:
         assert not wrong, f"transaction {row}: (found, expected) {wrong}"
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(histories(), st.sampled_from([0, 1, 7, 30]))
 def test_the_kernels_compute_the_definitions(history: History, delay_days: int) -> None:
     expected = reference(history.transactions, history.labels, delay_days * DAY_MS)

@@ -58,7 +58,7 @@ def known(
     return {k: v for k, v in features.items() if "fraud" in k or "risk" in k} | {"at_terminal": at_terminal}
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(verdicts, st.randoms(use_true_random=False))
 def test_neither_order_nor_repetition_of_labels_matters(drawn: list[tuple[int, bool]], random: Any) -> None:
     again = [*drawn, *(random.choices(drawn, k=len(drawn)) if drawn else [])]
@@ -72,7 +72,7 @@ def test_neither_order_nor_repetition_of_labels_matters(drawn: list[tuple[int, b
         assert once["days_since_user_fraud"] == pytest.approx(10 - max(frauds) / 24, abs=1e-5)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(st.lists(st.integers(0, 200), max_size=USER_FRAUDS - 1, unique=True), st.integers(201, 300))
 def test_a_correction_restores_what_was_known_before(frauds: list[int], mistaken: int) -> None:
     profiles = np.zeros(1, USER_PROFILE), np.zeros(1, TERMINAL_PROFILE)

@@ -71,7 +71,7 @@ def test_windows_are_off_by_at_most_one_bucket() -> None:
         assert (at_least < at_most).any(), "the bounds must differ for the test to mean anything"
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(histories(labelled=False), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 15)), max_size=8))
 def test_repeats_change_no_other_feature(history: History, again: list[tuple[int, int]]) -> None:
     transactions = list(history.transactions)
@@ -141,7 +141,7 @@ def test_only_what_is_older_than_the_longest_window_is_late(behind_ms: int, expe
     assert replayed(History(pair, [])).status.tolist() == [Status.FOLDED, expected]
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(
     histories(labelled=False, late=False),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**10)), max_size=6),
@@ -161,7 +161,7 @@ def test_late_transactions_disturb_no_later_feature(history: History, late: list
     assert mixed.features[kept].tobytes() == alone.features.tobytes()
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(histories(labelled=False), st.randoms(use_true_random=False))
 def test_window_counts_do_not_depend_on_the_order_of_arrival(history: History, random: Any) -> None:
     distinct = list({t.transaction_id: t for t in history.transactions}.values())
@@ -245,7 +245,7 @@ def test_new_terminals_used_in_turn_become_known_however_many_came_before() -> N
 
 
 @given(st.lists(st.sampled_from(["SE", "NO", "DE"]), min_size=1, max_size=30))
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 def test_home_is_the_majority_country(countries: list[str]) -> None:
     transactions = every(60, len(countries) + 1, country=[*countries, "SE"])
     swedish = majority(countries) == "SE"
