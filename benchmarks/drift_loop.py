@@ -284,7 +284,7 @@ def report(
 def main(
     patterns: Annotated[str, typer.Option(help="One experiment each.")] = PATTERNS,
     budget: Annotated[int, typer.Option(min=24, help="Alerts a day.")] = 240,
-    reported: Annotated[str, typer.Option(help="Shares of frauds that customers report.")] = "0,0.2",
+    reported: Annotated[str, typer.Option(help="Shares of frauds that customers report.")] = "0,0.2,0.5",
     threads: Annotated[int, typer.Option(min=1)] = 1,
     seeds: Annotated[str, typer.Option(help="Of worlds.")] = "3,4,5",
 ) -> None:
