@@ -13,13 +13,12 @@ from typing import Annotated, Final, NamedTuple
 
 import numpy as np
 import typer
-from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.__main__ import machine
 from benchmarks.online_loop import PRESUMED, Decided, OnlineLoop, Rows
-from models.evaluation_plots import DPI, SIZE
+from models.evaluation_plots import plot
 from models.history import History, history
 from models.metrics import daily_precision
 from models.parts.fitted import FitOptions
@@ -303,16 +302,12 @@ def _blind(features: Features) -> Features:
 
 def _plot(name: str, lived: dict[str, list[float]]) -> None:
     """Card precision day after day, mean of a week."""
-    with plt.style.context("seaborn-v0_8-whitegrid"):
-        figure, axes = plt.subplots(figsize=SIZE)
-        axes.set(title="Share of reviewed cards with a fraud", xlabel="day", ylabel="mean of 7 days")
+    title = "Share of reviewed cards with a fraud"
+    with plot(PLOTS / f"{name}.png", title, "day", "mean of 7 days") as axes:
         for system, shares in lived.items():
             week = np.convolve(shares, np.ones(7) / 7, "valid")
             axes.plot(np.arange(7, len(shares) + 1), week, label=system, linewidth=1.3)
         axes.legend(fontsize=7)
-        figure.tight_layout()
-        figure.savefig(PLOTS / f"{name}.png", dpi=DPI)
-        plt.close(figure)
 
 
 def compare(name: str, bench: Bench) -> Iterator[str]:

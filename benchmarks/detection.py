@@ -19,13 +19,12 @@ from typing import Annotated, Any, Final
 import numpy as np
 import pandas as pd
 import typer
-from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.__main__ import machine
 from models.card import card
-from models.evaluation_plots import DPI, SIZE
+from models.evaluation_plots import plot
 from models.history import History, history
 from models.metrics import alerted, daily_precision
 from models.recipe import PARTS
@@ -161,18 +160,13 @@ def by_delay(delays: list[int], means: list[Figures]) -> Iterator[str]:
         "daily_card_precision_at_100": "card precision@100",
         "recall_of_2_at_120_a_day": "recall of scenario 2 at 120 a day",
     }
-    with plt.style.context("seaborn-v0_8-whitegrid"):
-        figure, axes = plt.subplots(figsize=SIZE)
-        axes.set(
-            title="What the delay of the labels costs", xlabel="days until a fraud is known", ylim=(0, 1)
-        )
+    title = "What the delay of the labels costs"
+    with plot(PLOTS / "delay.png", title, "days until a fraud is known") as axes:
+        axes.set(ylim=(0, 1))
         for key, name in names.items():
             axes.plot(delays, [mean[key] for mean in means], marker="o", label=name)
         axes.legend(fontsize=8)
-        figure.tight_layout()
-        figure.savefig(PLOTS / "delay.png", dpi=DPI)
-        plt.close(figure)
-    yield from ("## What the delay of the labels costs", "")
+    yield from (f"## {title}", "")
     yield from ("`--label-delay` of the command above, with the trees alone.", "")
     yield "| days until known | " + " | ".join(names.values()) + " |"
     yield "|---|" + "---|" * len(names)

@@ -12,12 +12,11 @@ from typing import Annotated, Final, NamedTuple
 
 import numpy as np
 import typer
-from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 
 from benchmarks.__main__ import machine
 from benchmarks.online_loop import PRESUMED, Decided, OnlineLoop
-from models.evaluation_plots import DPI, SIZE
+from models.evaluation_plots import plot
 from models.history import History, history
 from models.metrics import alerted
 from models.parts.fitted import FitOptions
@@ -253,15 +252,11 @@ HEADINGS: Final = (
 
 
 def _plot(pattern: str, shown: dict[str, Score]) -> None:
-    with plt.style.context("seaborn-v0_8-whitegrid"):
-        figure, axes = plt.subplots(figsize=SIZE)
-        axes.set(title=f"Recall of {pattern}", xlabel="day since it appeared", ylim=(0, 1.02))
+    with plot(PLOTS / f"{pattern}.png", f"Recall of {pattern}", "day since it appeared") as axes:
+        axes.set(ylim=(0, 1.02))
         for name, shares in shown.items():
             axes.plot(np.arange(1, len(shares) + 1), shares, marker="o", label=name)
         axes.legend(fontsize=8)
-        figure.tight_layout()
-        figure.savefig(PLOTS / f"{pattern}.png", dpi=DPI)
-        plt.close(figure)
 
 
 def report(

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from numpy.typing import NDArray
 from xxhash import xxh3_64_hexdigest
 
@@ -30,6 +30,7 @@ PROBES_PER_S: Final = 20
 PATIENCE_S: Final = 60.0
 SETTLED_S: Final = 5.0
 """So long after the last new weights probes go on."""
+LOOK_S: Final = 1.0
 ANALYSTS: Final = 4
 TERMINALS: Final = 3
 """That the pattern uses, unknown before."""
@@ -110,7 +111,7 @@ class Shop:
 def trace(cluster: Cluster, prefix: str, *options: str) -> Trace:
     """Label `FRAUDS` frauds of an unseen pattern while more of them come, with both jobs running.
 
-    options: of both jobs. Raises StackError where no decision or no promotion comes in time.
+    options: of both jobs. Raises StackError where decisions do not come in time.
     """
     shop = Shop()
     topic = f"{prefix}transactions"
@@ -139,7 +140,7 @@ def _label(cluster: Cluster, prefix: str, shop: Shop, shown: list[Transaction]) 
     order = np.random.default_rng(3).permutation(len(shown))
     start = time.monotonic()
     labelled = probed = known = 0
-    changed = start
+    changed = looked = start
     while True:
         now = time.monotonic()
         while labelled < min((now - start) * LABELS_PER_S, len(shown)):
@@ -153,8 +154,10 @@ def _label(cluster: Cluster, prefix: str, shop: Shop, shown: list[Transaction]) 
                 key, value = _record(transaction)
                 producer.produce(f"{prefix}transactions", value, key)
             probed += 1
-            if (count := cluster.count(updates)) != known:
-                known, changed = count, now
+        if now - looked > LOOK_S:
+            looked, count = now, cluster.count(updates)
+            changed = now if count != known else changed
+            known = count
         producer.poll(0)
         done = labelled == len(shown) and known > 1  # the first is that a new trainer begins
         if (done and now - changed > SETTLED_S) or now - start > PATIENCE_S:
@@ -238,22 +241,9 @@ class _Seen:
 
     def _all(self, topic: str) -> list[Stamped]:
         """All records of a topic."""
-        consumer = Consumer(
-            {"bootstrap.servers": self._cluster.bootstrap, "group.id": "loop", "enable.auto.commit": False}
-        )
         name = f"{self._prefix}{topic}"
-        places = [TopicPartition(name, p, 0) for p in consumer.list_topics(name).topics[name].partitions]
-        enough = sum(consumer.get_watermark_offsets(place)[1] for place in places)
-        consumer.assign(places)
-        found: list[Stamped] = []
-        deadline = time.monotonic() + PATIENCE_S
-        while len(found) < enough and time.monotonic() < deadline:
-            for message in consumer.consume(10_000, timeout=0.5):
-                kind, at_ms = message.timestamp()
-                assert kind != TIMESTAMP_NOT_AVAILABLE
-                found.append(Stamped(at_ms, message.key(), message.value()))
-        consumer.close()
-        return found
+        messages = self._cluster.messages(name, self._cluster.count(name), PATIENCE_S)
+        return [Stamped(m.timestamp()[1], m.key(), m.value()) for m in messages]
 
 
 def _online(decision: Decision) -> str | None:

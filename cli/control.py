@@ -21,8 +21,7 @@ def checked(payload: bytes, record_type: type[Control]) -> Control:
     """The record in a payload, read as the job reads it. Raises UserError where the job would refuse it."""
     (record,) = Decoder(record_type).decode([payload])
     if isinstance(record, Invalid):
-        field = f"{record.field}: " if record.field else ""
-        raise UserError(f"{field}{record.detail} ({record.reason})")
+        raise UserError(str(record))
     return record
 
 

@@ -84,7 +84,7 @@ def send(  # noqa: PLR0913, PLR0917 - each is an option of the command
     refused: list[str] = []
     sent, failures = kafka.send_all(config, topic, _checked(lines, refused))
     for failure in failures:
-        err.print(printable(failure), style="red", highlight=False, markup=False, soft_wrap=True)
+        _complain(failure)
     out.print(f"{sent:,} sent, {len(refused):,} refused, {len(failures):,} not acknowledged", highlight=False)
     if refused or failures or not sent:
         raise typer.Exit(1)
@@ -99,9 +99,11 @@ def _checked(lines: Iterator[Line], refused: list[str]) -> Iterator[tuple[str, s
             yield place, str(record.transaction_id or record.anomaly_id), msgspec.json.encode(record)
             continue
         refused.append(place)
-        field = f"{record.field}: " if record.field else ""
-        told = printable(f"{place}: {field}{record.detail} ({record.reason})")
-        err.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
+        _complain(f"{place}: {record}")
+
+
+def _complain(text: str) -> None:
+    err.print(printable(text), style="red", highlight=False, markup=False, soft_wrap=True)
 
 
 def _csv(path: Path) -> Iterator[Line]:

@@ -23,6 +23,7 @@ from events.types import epoch_ms
 SLOT = "online"
 FREEZING = ("frozen", "unfrozen")
 
+Command = Literal["promote", "rollback", "freeze", "unfreeze"]
 Reason = Annotated[str | None, typer.Option(help="Why, for the audit.", show_default=False)]
 
 app = typer.Typer(no_args_is_help=True)
@@ -71,72 +72,35 @@ def status(
     out.print(table)
 
 
-@app.command()
-def promote(
-    reason: Reason = None,
-    by: By = None,
-    bootstrap: kafka.Bootstrap = kafka.LOCAL_BROKER,
-    topic_prefix: kafka.TopicPrefix = "",
-    kafka_set: kafka.ClientSettings = None,
-) -> None:
-    """Let score what has been learnt, whatever the gate says of it."""
-    _tell("promote", reason, by, kafka.client_config(bootstrap, kafka_set), topic_prefix)
+def _command(command: Command, told: str) -> None:
+    """A command that tells the learner something; `told` is its help."""
+
+    @app.command(command, help=told)
+    def tell(
+        reason: Reason = None,
+        by: By = None,
+        bootstrap: kafka.Bootstrap = kafka.LOCAL_BROKER,
+        topic_prefix: kafka.TopicPrefix = "",
+        kafka_set: kafka.ClientSettings = None,
+    ) -> None:
+        record = OnlineCommand(
+            command_id=f"command-{uuid4().hex}",
+            command=command,
+            issued_at=round(time.time() * 1000),
+            issued_by=by or getpass.getuser(),
+            reason=reason,
+        )
+        payload = msgspec.json.encode(record)
+        checked(payload, OnlineCommand)
+        config = kafka.client_config(bootstrap, kafka_set)
+        sent = kafka.send(config, f"{topic_prefix}online-commands", None, payload)
+        out.print(f"{command}: {sent}; `fraudstream online status` shows what came of it", highlight=False)
 
 
-@app.command()
-def rollback(
-    reason: Reason = None,
-    by: By = None,
-    bootstrap: kafka.Bootstrap = kafka.LOCAL_BROKER,
-    topic_prefix: kafka.TopicPrefix = "",
-    kafka_set: kafka.ClientSettings = None,
-) -> None:
-    """Go back to what scored before, in the end to the ensemble alone."""
-    _tell("rollback", reason, by, kafka.client_config(bootstrap, kafka_set), topic_prefix)
-
-
-@app.command()
-def freeze(
-    reason: Reason = None,
-    by: By = None,
-    bootstrap: kafka.Bootstrap = kafka.LOCAL_BROKER,
-    topic_prefix: kafka.TopicPrefix = "",
-    kafka_set: kafka.ClientSettings = None,
-) -> None:
-    """Let the gate promote nothing until `unfreeze`; learning goes on."""
-    _tell("freeze", reason, by, kafka.client_config(bootstrap, kafka_set), topic_prefix)
-
-
-@app.command()
-def unfreeze(
-    reason: Reason = None,
-    by: By = None,
-    bootstrap: kafka.Bootstrap = kafka.LOCAL_BROKER,
-    topic_prefix: kafka.TopicPrefix = "",
-    kafka_set: kafka.ClientSettings = None,
-) -> None:
-    """Let the gate promote again."""
-    _tell("unfreeze", reason, by, kafka.client_config(bootstrap, kafka_set), topic_prefix)
-
-
-def _tell(
-    command: Literal["promote", "rollback", "freeze", "unfreeze"],
-    reason: str | None,
-    by: str | None,
-    config: dict[str, str],
-    topic_prefix: str,
-) -> None:
-    told = OnlineCommand(
-        command_id=f"command-{uuid4().hex}",
-        command=command,
-        issued_at=round(time.time() * 1000),
-        issued_by=by or getpass.getuser(),
-        reason=reason,
-    )
-    payload = msgspec.json.encode(told)
-    checked(payload, OnlineCommand)
-    sent = kafka.send(config, f"{topic_prefix}online-commands", None, payload)
-    out.print(f"{command}: {sent}; `fraudstream online status` shows what came of it", highlight=False)
+_command("promote", "Let score what has been learnt, whatever the gate says of it.")
+_command("rollback", "Go back to what scored before, in the end to the ensemble alone.")
+_command("freeze", "Let the gate promote nothing until `unfreeze`; learning goes on.")
+_command("unfreeze", "Let the gate promote again.")
 
 
 def _status(config: dict[str, str], prefix: str, limit: int) -> Status:

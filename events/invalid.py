@@ -48,6 +48,10 @@ class Invalid(msgspec.Struct, frozen=True, gc=False):
     detail: str
     field: str | None = None
 
+    def __str__(self) -> str:
+        field = f"{self.field}: " if self.field else ""
+        return f"{field}{self.detail} ({self.reason})"
+
 
 def refuse(reason: Reason, detail: str, field: str | None = None) -> Invalid:
     """An Invalid fit for a log line: its texts may quote the input, so both are cut and escaped."""

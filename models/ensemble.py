@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from events.control import Thresholds
 from models.artefact import Calibration
 from models.calibration import calibrate
-from models.model import LEAST, Model, Part, pool
+from models.model import Model, Part, log_odds, pool
 from models.parts.fitted import FitOptions, Fitted
 
 Fit = Callable[[NDArray[np.float32], NDArray[np.bool_], FitOptions], Fitted]
@@ -81,8 +81,7 @@ def learn_weights(scores: Mapping[str, NDArray[np.float64]], is_fraud: NDArray[n
     Stacked Regressions, 1996) and a light ridge, brought to sum 1; shares below LEAST_WEIGHT become 0.
     """
     names = list(scores)
-    held = np.clip(np.stack([scores[name] for name in names], axis=1), LEAST, 1 - LEAST)
-    x = np.log(held / (1 - held))
+    x = log_odds(np.stack([scores[name] for name in names], axis=1))
     centre = x.mean(axis=0)
     x -= centre
 

@@ -16,7 +16,7 @@ from models.explanation import (
     Explanations,
     explain_heuristic,
 )
-from models.model import LEAST
+from models.model import log_odds
 from models.online import OFFLINE, ONLINE, of_ensemble
 from models.reasons import Reason, leading, listed, reasons, sentence
 from models.rules import SHADOW
@@ -104,8 +104,7 @@ def _moved_online(decision: Decision) -> float | None:
     """How far the online part moved the log-odds of a score."""
     if OFFLINE not in decision.parts:
         return None
-    held = np.clip([decision.score, decision.parts[OFFLINE]], LEAST, 1 - LEAST)
-    after, before = np.log(held / (1 - held))
+    after, before = log_odds(np.array([decision.score, decision.parts[OFFLINE]]))
     return float(after - before)
 
 

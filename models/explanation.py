@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from models import heuristic
 from models.artefact import ModelRefusedError, check_contract, read_checked, trusted_manifest
-from models.model import LEAST
+from models.model import log_odds
 from models.signing import Keyring
 from state.contract import FEATURE_NAMES, N_FEATURES
 
@@ -71,11 +71,9 @@ class Explanations(NamedTuple):
 
     def rows(self) -> Iterator[Explanation]:
         """The explanation of each score, in order."""
-        for i, log_odds in enumerate(self.log_odds().tolist()):
+        for i, odds in enumerate(self.log_odds().tolist()):
             parts = {name: float(added[i]) for name, added in self.parts.items()}
-            yield Explanation(
-                float(self.base[i]), self.features[i], float(self.calibration[i]), parts, log_odds
-            )
+            yield Explanation(float(self.base[i]), self.features[i], float(self.calibration[i]), parts, odds)
 
 
 class Explainer:
@@ -105,8 +103,7 @@ class Explainer:
         found = self._trees(features)
         base = np.asarray(found.base_values, np.float64)
         share = shares(~np.isnan(given), self._weights)
-        held = np.clip(given, LEAST, 1 - LEAST)
-        added = np.where(share > 0, share * (np.log(held / (1 - held)) - base[:, np.newaxis]), 0.0)
+        added = np.where(share > 0, share * (log_odds(given) - base[:, np.newaxis]), 0.0)
         of_trees = self._names.index(TREES)
         values = found.values * share[:, [of_trees]]
         return Explanations(

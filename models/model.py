@@ -122,6 +122,13 @@ class Model:
         self.failures[name] += 1
 
 
+def log_odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The log-odds of probabilities f8 of any shape, held `LEAST` away from 0 and 1."""
+    held = np.clip(probability, LEAST, 1 - LEAST)
+    odds: NDArray[np.float64] = np.log(held / (1 - held))
+    return odds
+
+
 def pool(parts: Mapping[str, NDArray[np.float64]], weights: Mapping[str, float]) -> NDArray[np.float64]:
     """The weighted mean, in log-odds, of probabilities f8 [n] of each part.
 
@@ -131,6 +138,5 @@ def pool(parts: Mapping[str, NDArray[np.float64]], weights: Mapping[str, float])
     pooled = np.zeros(len(next(iter(parts.values()))))
     for name, probability in parts.items():
         share = weights[name] / total if total > 0 else 1 / len(parts)
-        held = np.clip(probability, LEAST, 1 - LEAST)
-        pooled += share * np.log(held / (1 - held))
+        pooled += share * log_odds(probability)
     return 1 / (1 + np.exp(-pooled))

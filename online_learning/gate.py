@@ -43,6 +43,10 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True):
     tolerance: float = 0.02
     report_every: int = 500
 
+    def suffices(self, told: Comparison) -> bool:
+        """Whether there were enough labels of both kinds to judge by."""
+        return told.frauds >= self.min_frauds and told.legitimate >= self.min_legitimate
+
 
 class Round(msgspec.Struct):
     """What the labels since the last change have shown, as far as it is not settled.
@@ -142,9 +146,9 @@ class Gate(msgspec.Struct):
 
     def _is_better(self, settings: GateSettings) -> bool:
         gain = self.round.gain
-        if self.frozen or gain.frauds < settings.min_frauds or gain.legitimate < settings.min_legitimate:
+        if self.frozen or gain.labels % LOOK_EVERY or not settings.suffices(gain):
             return False
-        if gain.labels % LOOK_EVERY or not self._has_gained(settings):
+        if not self._has_gained(settings):
             return False
         found = self.round.window.figures()
         return all(
@@ -160,11 +164,7 @@ class Gate(msgspec.Struct):
 
     def _is_harmful(self, settings: GateSettings) -> bool:
         harm, alarms, error = self.round.harm, self.round.more_alarms, settings.error / 2
-        if (
-            self.live is None
-            or harm.frauds < settings.min_frauds
-            or harm.legitimate < settings.min_legitimate
-        ):
+        if self.live is None or not settings.suffices(harm):
             return False
         is_duller = harm.legitimate >= ALARMS_TOLD and alarms.at_least(SURER * error) > 0
         return is_duller or harm.at_least(error) > 0
@@ -200,20 +200,10 @@ class Gate(msgspec.Struct):
 
     def _shown(self, settings: GateSettings) -> dict[str, float]:
         """The figures of the round."""
-        fewer, more, gain, harm = (
-            self.round.fewer_alarms, self.round.more_alarms, self.round.gain, self.round.harm,
-        )  # fmt: skip
-        error = settings.error / 2
-        figures = {
-            "fewer_alarms": fewer.mean,
-            "fewer_alarms_at_least": fewer.at_least(error),
-            "more_alarms": more.mean,
-            "more_alarms_at_least": more.at_least(error),
-            "labels": gain.labels,
-            "frauds": gain.frauds,
-            "gain": gain.mean,
-            "gain_at_least": gain.at_least(error),
-            "harm": harm.mean,
-            "harm_at_least": harm.at_least(error),
-        }
+        gain = self.round.gain
+        figures: dict[str, float] = {"labels": gain.labels, "frauds": gain.frauds}
+        for name in ("fewer_alarms", "more_alarms", "gain", "harm"):
+            comparison: Comparison = getattr(self.round, name)
+            figures[name] = comparison.mean
+            figures[f"{name}_at_least"] = comparison.at_least(settings.error / 2)
         return {n: float(f) for n, f in (figures | self.round.window.figures()).items() if math.isfinite(f)}

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from rich.console import Console
 
 from events.decision import DeadLetter, Decision
@@ -168,19 +168,23 @@ class Cluster:
 
     def raw(self, topic: str, enough: int, timeout: float = 120) -> list[tuple[bytes | None, bytes]]:
         """Keys and values, see `read`."""
+        return [(message.key(), message.value() or b"") for message in self.messages(topic, enough, timeout)]
+
+    def messages(self, topic: str, enough: int, timeout: float = 120) -> list[Message]:
+        """The records as Kafka gives them, see `read`."""
         consumer = Consumer(
             {"bootstrap.servers": self.bootstrap, "group.id": "tests", "enable.auto.commit": False}
         )
         partitions = consumer.list_topics(topic).topics[topic].partitions
         consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
-        found: list[tuple[bytes | None, bytes]] = []
+        found: list[Message] = []
         deadline, quiet = time.monotonic() + timeout, 2.0
         last = time.monotonic()
         while time.monotonic() < deadline and not (len(found) >= enough and time.monotonic() - last > quiet):
             for message in consumer.consume(10_000, timeout=0.5):
                 if message.error() is not None:
                     raise StackError(f"{topic}: {message.error()}")
-                found.append((message.key(), message.value() or b""))
+                found.append(message)
                 last = time.monotonic()
         consumer.close()
         if len(found) < enough:
