@@ -129,6 +129,7 @@ def measure(  # noqa: PLR0913, PLR0917 - independent numbers
     """Latency of a running job at a rate: from sending a transaction to receiving its decision.
 
     run: 0, 1, ... for the runs against one job, so that event time goes on from one to the next.
+    Raises ChildProcessError where the generator fails.
     """
     decided = f"{prefix}decisions"
     consumer = Consumer(
@@ -146,14 +147,18 @@ def measure(  # noqa: PLR0913, PLR0917 - independent numbers
     consumer.assign([TopicPartition(decided, p, end) for p, end in zip(partitions, ends, strict=True)])
     consumer.consume(1, timeout=0.5)
 
-    ready = multiprocessing.Event()
-    sent: Synchronized[int] = multiprocessing.Value("q", 0)
-    process = multiprocessing.get_context("fork").Process(
+    # Not by fork: the child would free, and crash on, Kafka clients whose threads it does not have.
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    sent: Synchronized[int] = context.Value("q", 0)
+    process = context.Process(
         target=generate,
         args=(bootstrap, f"{prefix}transactions", rate, warm_up + seconds, users, run, ready, sent),
     )
     process.start()
-    ready.wait()
+    while not ready.wait(1):
+        if not process.is_alive():
+            raise ChildProcessError(f"the generator ended with {process.exitcode}")
     begun = time.time()
     received, idle_since = 0, time.time()
     stamps: list[tuple[float, int]] = []
