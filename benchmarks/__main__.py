@@ -250,14 +250,16 @@ def loop_cost() -> Lines:
     seen: dict[bool, list[Beside]] = {False: [], True: []}
     with isolated_stack(taskmanagers=5) as cluster:
         cluster.topics("")
-        jobs = [cluster.submit("", *JOB_OPTIONS)]
+        learning = partial(cluster.submit, "", "--start", "latest", script=LEARNING)
+        jobs = [cluster.submit("", *JOB_OPTIONS), learning()]
         run = itertools.count()
-        measure(cluster.bootstrap, LOOP_RATE, 5, 115, next(run))  # the JIT compilers need their time
+        measure(cluster.bootstrap, LOOP_RATE, 5, 145, next(run))  # the JIT compilers need their time
+        cluster.cancel(jobs.pop())
         for _ in range(LOOP_TURNS):
             for is_on in (False, True):
                 if is_on:
-                    jobs.append(cluster.submit("", "--start", "latest", script=LEARNING))
-                    measure(cluster.bootstrap, LOOP_RATE, 5, 55, next(run))
+                    jobs.append(learning())
+                    measure(cluster.bootstrap, LOOP_RATE, 5, 25, next(run))
                     _promote(cluster)
                 seen[is_on].append(_beside(cluster, jobs, next(run)))
                 yield seen[is_on][-1].row("on" if is_on else "off")

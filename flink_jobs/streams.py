@@ -24,7 +24,8 @@ def configuration(settings: JobSettings) -> Configuration:
     config.set_string("pipeline.object-reuse", "true")
     config.set_string("pipeline.max-parallelism", str(settings.shards))
     config.set_string("parallelism.default", str(settings.width))
-    config.set_string("execution.buffer-timeout.interval", "2 ms")
+    # Short against a micro-batch, and no shorter: each flush wakes a thread of every task.
+    config.set_string("execution.buffer-timeout.interval", f"{max(2, settings.batch_ms // 10)} ms")
     config.set_string("python.execution-mode", settings.execution)
     config.set_string("table.exec.uid.generation", "ALWAYS")
     config.set_string("state.backend.type", settings.state_backend)
