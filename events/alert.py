@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from events.types import EventTime, Identifier, Prose
+from events.types import Amount, Currency, EventTime, Identifier, Label64, Prose
 
 
 class Alert(msgspec.Struct, frozen=True, gc=False):
@@ -17,3 +17,10 @@ class Alert(msgspec.Struct, frozen=True, gc=False):
     raised_at: EventTime
     anomaly_ids: Annotated[list[Identifier], Meta(min_length=1, max_length=1000)]
     summary: Prose
+    case_id: Identifier | None = None
+    kinds: Annotated[list[Label64], Meta(max_length=20)] = []
+    """Names of the alert rules that found something."""
+    amount: Amount | None = None
+    """Of the transaction that raised it, in units of `currency`."""
+    currency: Currency | None = None
+    terminal_id: Identifier | None = None

@@ -8,6 +8,7 @@ from msgspec import Meta
 from events.types import (
     IDENTIFIER_PATTERN,
     PATH_PATTERN,
+    PROSE_PATTERN,
     Deadline,
     EventTime,
     Finite,
@@ -16,6 +17,7 @@ from events.types import (
     Probability,
     Prose,
     Verdict,
+    text,
 )
 
 MAX_PREVIOUS = 16
@@ -23,7 +25,17 @@ MAX_FEATURES = 1024
 MAX_CONDITIONS = 8
 MAX_VALUES = 10_000
 
-_CARRIED = {"model": "an artefact", "thresholds": "thresholds", "online": "online weights"}
+_CARRIED = {
+    "model": "an artefact",
+    "thresholds": "thresholds",
+    "online": "online weights",
+    "safe_mode": "a reason",
+}
+
+
+Reason = Annotated[
+    str, text(PROSE_PATTERN, max_length=1000, reason="bad_text", description="why models shall not decide")
+]
 
 
 class Thresholds(msgspec.Struct, frozen=True):
@@ -75,16 +87,18 @@ class ModelUpdate(msgspec.Struct, frozen=True, kw_only=True):
 
     Slot `model` names an artefact to load; slot `thresholds` sets limits that hold, over those of any
     model's own manifest, until the slot is emptied by a tombstone; slot `online` sets the part of the score
-    that was learnt online, until a tombstone leaves the ensemble alone. Compaction leaves the last record of
-    a slot alone, so that one says itself what it took the place of.
+    that was learnt online, until a tombstone leaves the ensemble alone; slot `safe_mode` says why no model
+    shall decide, until a tombstone ends it. Compaction leaves the last record of a slot alone, so that one
+    says itself what it took the place of.
     """
 
-    slot: Literal["model", "thresholds", "online"]
+    slot: Literal["model", "thresholds", "online", "safe_mode"]
     artefact: (
         Annotated[Path, Meta(description="folder of the artefact, readable by every TaskManager")] | None
     ) = None
     thresholds: Thresholds | None = None
     online: OnlineWeights | None = None
+    reason: Reason | None = None
     issued_at: EventTime
     issued_by: Identifier
     previous: Annotated[
@@ -97,7 +111,12 @@ class ModelUpdate(msgspec.Struct, frozen=True, kw_only=True):
     ] = []
 
     def __post_init__(self) -> None:
-        carried = {"model": self.artefact, "thresholds": self.thresholds, "online": self.online}
+        carried = {
+            "model": self.artefact,
+            "thresholds": self.thresholds,
+            "online": self.online,
+            "safe_mode": self.reason,
+        }
         if [slot for slot, what in carried.items() if what is not None] != [self.slot]:
             raise ValueError(f"slot {self.slot} takes {_CARRIED[self.slot]} and nothing else")
         if self.slot != "model" and self.previous:

@@ -52,6 +52,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The score that was reviewed from, where a budget of alerts had moved it."""
     explored: bool = False
     """Reviewed by chance alone, so that analysts see something of what is approved."""
+    correlation_id: Identifier | None = None
+    """As the transaction brought it."""
 
 
 class Anomaly(msgspec.Struct, frozen=True, gc=False):

@@ -35,6 +35,7 @@ Reason = Literal[
     "ambiguous_transaction",
     "foreign_transaction",
     "too_many_changes",
+    "store_refused",
 ]
 
 MAX_DETAIL = 200

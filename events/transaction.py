@@ -36,3 +36,5 @@ class Transaction(msgspec.Struct, frozen=True, gc=False):
     receiver_id: Identifier | None = None
     balance_before: Balance | None = None
     balance_after: Balance | None = None
+    correlation_id: Identifier | None = None
+    """Of the request it came with; the decision carries it on. No feature reads it."""

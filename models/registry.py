@@ -66,16 +66,22 @@ def find(registry: Path, name: str, keyring: Keyring) -> Path:
 
     Raises RegistryError where there is none, or more than one with this version.
     """
-    if Path(name).is_dir():
-        return Path(name)
-    named = [e for e in entries(registry, keyring) if e.manifest and e.manifest.model_version == name]
+    return Path(name) if Path(name).is_dir() else find_version(registry, name, keyring)
+
+
+def find_version(registry: Path, version: str, keyring: Keyring) -> Path:
+    """Folder of the artefact with a version of a model; nothing outside the registry is looked at.
+
+    Raises RegistryError where there is none, or more than one.
+    """
+    named = [e for e in entries(registry, keyring) if e.manifest and e.manifest.model_version == version]
     # An artefact that nobody signed takes no version away from one that somebody did.
     named = [e for e in named if e.problem is None] or named
     if not named:
-        raise RegistryError(f"{name}: no such folder, and no such version in {registry}")
+        raise RegistryError(f"{version}: no such folder, and no such version in {registry}")
     if len(named) > 1:
         folders = ", ".join(e.folder.name for e in named)
-        raise RegistryError(f"{name}: several artefacts have this version: {folders}")
+        raise RegistryError(f"{version}: several artefacts have this version: {folders}")
     return named[0].folder
 
 

@@ -1,6 +1,7 @@
 """The scorer of the running job: always answers, and changes what decides only for what is good."""
 
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import structlog
@@ -19,6 +20,9 @@ __all__ = ["Model", "Scorer", "Scores"]
 
 log = structlog.get_logger()
 
+SAFE_VERSION: Final = f"{heuristic.VERSION}+safe-mode"
+"""What decides in safe mode, as decisions name it; `of_ensemble` of it is the heuristic."""
+
 
 class Scorer:
     """The current model with its thresholds, the online part beside it and the heuristic behind it.
@@ -34,6 +38,8 @@ class Scorer:
         self.online_failures = 0
         self.budget_review: float | None = None
         """Where review starts by a budget of alerts, in place of the limit of the model it was set for."""
+        self.safe_mode = False
+        """The heuristic decides, whatever model is loaded, and no score blocks."""
         self._keyring = keyring
         self._override: Thresholds | None = None
         self._failing = False
@@ -66,8 +72,10 @@ class Scorer:
 
         Where no model is loaded, or it fails or answers a score that is not finite, the heuristic decides
         for the whole batch and the scores are `degraded`. What a model answers is pooled with the online
-        part, where there is one; its own score is then the part `offline`.
+        part, where there is one; its own score is then the part `offline`. In safe mode no model is asked.
         """
+        if self.safe_mode:
+            return _by_heuristic(features, SAFE_VERSION)
         if self.model is not None:
             try:
                 scores = self.model.score(features)
@@ -78,28 +86,32 @@ class Scorer:
             except Exception as error:  # noqa: BLE001 - whatever a model's runtime raises, an answer is due
                 reason = repr(error)
             self._count_failure(self.model, reason)
-        score = heuristic.heuristic(features)
-        return Scores(score, {"heuristic": score}, True, heuristic.VERSION)
+        return _by_heuristic(features, heuristic.VERSION)
 
     def levels(self, score: NDArray[np.float64], degraded: bool = False) -> NDArray[np.int8]:
         """Position in VERDICTS, i1 [n], of the verdict on each score f8 [n].
 
-        degraded: as in `Scores`; scores of the heuristic are held against its own limits.
+        degraded: as in `Scores`; scores of the heuristic are held against its own limits. In safe mode what
+        they would block is reviewed.
         """
         limits = heuristic.THRESHOLDS if degraded else self.thresholds
-        return (score >= limits.review).astype(np.int8) + (score >= limits.block)
+        reviewed = (score >= limits.review).astype(np.int8)
+        return reviewed if self.safe_mode else reviewed + (score >= limits.block)
 
     def verdicts(self, score: NDArray[np.float64], degraded: bool = False) -> list[Verdict]:
         """The verdict on each score f8 [n]; see `levels`."""
         return [VERDICTS[level] for level in self.levels(score, degraded).tolist()]
 
     def apply(self, update: ModelUpdate) -> None:
-        """Load the model, take the online weights or set the thresholds that an update names.
+        """Load the model, take the online weights, set the thresholds or begin the safe mode of an update.
 
         Raises ModelRefusedError, and goes on as before, where the artefact or the weights are refused.
         """
         if update.slot == "thresholds":
             self._override = update.thresholds
+            return
+        if update.slot == "safe_mode":
+            self.safe_mode = True
             return
         if update.online is not None:
             self.online = OnlinePart(update.online)
@@ -111,7 +123,7 @@ class Scorer:
 
     def clear(self, slot: str | None) -> None:
         """Empty a slot of the updates: without `thresholds` those of the model's manifest hold again, without
-        `online` the model decides alone.
+        `online` the model decides alone, without `safe_mode` models decide again.
 
         Emptying `model` changes nothing; what decides is replaced, never taken away. Raises
         ModelRefusedError for any other slot.
@@ -120,6 +132,8 @@ class Scorer:
             self._override = None
         elif slot == "online":
             self.online = None
+        elif slot == "safe_mode":
+            self.safe_mode = False
         elif slot != "model":
             raise ModelRefusedError(f"unknown slot {slot!r}")
 
@@ -140,3 +154,8 @@ class Scorer:
         if not self._failing:
             log.error("model_failed", model_version=model.version, reason=reason)
         self._failing = True
+
+
+def _by_heuristic(features: NDArray[np.float32], version: str) -> Scores:
+    score = heuristic.heuristic(features)
+    return Scores(score, {"heuristic": score}, True, version)

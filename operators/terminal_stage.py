@@ -28,7 +28,7 @@ from operators.state import expiring_map, profile_state
 from operators.sub_batch import SubBatch, decode
 from operators.task import task_of
 from operators.user_stage import terminal_shard
-from operators.watch import Watch
+from operators.watch import Level, Watch
 from state.contract import CONTRACT_VERSION, N_USER, U
 from state.engine import TerminalEngine
 from state.layout import LABEL, TRANSACTION
@@ -37,10 +37,11 @@ ANOMALIES = OutputTag("anomalies", RECORD)
 ANSWERED_TTL_DAYS = 1  # a replay is over long before
 CONTROL = MapStateDescriptor("control", Types.STRING(), Types.PICKLED_BYTE_ARRAY())
 
-TRANSACTION_ID, USER_ID, EVENT_TIME, AMOUNT, TERMINAL_ID, CURRENCY, CHANNEL, COUNTRY = (
+TRANSACTION_ID, USER_ID, EVENT_TIME, AMOUNT, TERMINAL_ID, CURRENCY, CHANNEL, COUNTRY, CORRELATION_ID = (
     Transaction.__struct_fields__.index(name)
     for name in (
         "transaction_id", "user_id", "event_time", "amount", "terminal_id", "currency", "channel", "country",
+        "correlation_id",
     )
 )  # fmt: skip
 
@@ -107,6 +108,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         self._degraded_total = metrics.counter("degraded_total")
         self._model_failures_total = metrics.counter("model_failures_total")
         self._part_failures_total = metrics.counter("model_part_failures_total")
+        self._safe_mode = Level(metrics.counter("safe_mode"))
         self._explored_total = metrics.counter("decisions_explored_total")
         self._repeated_total = metrics.counter("decisions_repeated_total")
         self._watch = Watch(metrics, settings.drift_hours, settings.alerts_per_day)
@@ -153,6 +155,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
                 yield DEAD_LETTERS, dead_letter(why, source, self._settings.max_dead_letter_bytes)
             return
         self._applied_total.inc()
+        self._safe_mode.set(self._scorer.safe_mode)
         if payload is None:
             accepted.remove(f"{topic}/{key}")
         else:
@@ -164,9 +167,11 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         now_ms = self._decided_ms = max(int(time.time() * 1000), self._decided_ms + 1)
         rows = batch.rows
         features = self._features(batch)
-        failed_before = self._scorer.part_failures
-        scores = self._scorer.score(features)
-        self._part_failures_total.inc(self._scorer.part_failures - failed_before)
+        scorer = self._scorer
+        failed_before, parts_failed_before = scorer.failures, scorer.part_failures
+        scores = scorer.score(features)
+        self._model_failures_total.inc(scorer.failures - failed_before)
+        self._part_failures_total.inc(scorer.part_failures - parts_failed_before)
         levels, alert_scores = self._scorer.levels(scores.score, scores.degraded), scores.score
         hits = self._rules.evaluate(features, rows, now_ms)
         if hits is not None:
@@ -183,8 +188,6 @@ class TerminalStage(KeyedBroadcastProcessFunction):
         share, seed = self._settings.explore_share, self._settings.explore_seed
         if scores.degraded:
             self._degraded_total.inc(len(rows))
-            if self._scorer.model is not None:
-                self._model_failures_total.inc()
 
         decisions: list[bytes] = []
         anomalies: list[Row] = []
@@ -222,6 +225,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
                     rules=names[i] if names is not None else [],
                     review_threshold=review_threshold,
                     explored=by_chance,
+                    correlation_id=row[CORRELATION_ID],
                 )
                 raw = encode(decision)
             decisions.append(raw)
@@ -279,6 +283,7 @@ class TerminalStage(KeyedBroadcastProcessFunction):
                 self._apply(topic, key, payload, None)
             except (ModelRefusedError, RuleRefusedError):
                 self._refused_total.inc()
+        self._safe_mode.set(self._scorer.safe_mode)
 
     def _resume(self, shard_key: int) -> dict[str, bytes]:
         """What was answered after the checkpoint that this run of a shard starts from, by decision id.

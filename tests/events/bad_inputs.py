@@ -4,6 +4,7 @@ Shared by the tests of the decoder and those of the whole job.
 """
 
 import json
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 from events import avro
@@ -12,6 +13,7 @@ from events.transaction import Transaction
 
 KEY = b"user-1"
 ABSENT = object()
+SCHEMA_ID: int = json.loads((files("events") / "schemas" / "ids.json").read_text())["transaction"]
 
 _VALID = {
     "transaction_id": "tx-1",
@@ -48,7 +50,7 @@ def _nested(depth: int) -> str:
 
 
 _RECORD = Transaction(transaction_id="tx-1", user_id="user-1", event_time=1_790_000_000_000, amount=12.5)
-_CONFLUENT = avro.to_confluent(_RECORD, 1)
+_CONFLUENT = avro.to_confluent(_RECORD, SCHEMA_ID)
 _SINGLE_OBJECT = avro.to_single_object(_RECORD)
 _AVRO_ID = b"\x08tx-1"
 """The first field in the body: its length, zigzag-encoded, and its text."""
@@ -57,7 +59,7 @@ _AVRO_ID = b"\x08tx-1"
 def _avro(**changes: Any) -> bytes:
     """A transaction in Confluent's framing that Avro allows and the contract does not."""
     members = {name: getattr(_RECORD, name) for name in Transaction.__struct_fields__}
-    return avro.to_confluent(Transaction(**(members | changes)), 1)
+    return avro.to_confluent(Transaction(**(members | changes)), SCHEMA_ID)
 
 
 BAD_INPUTS = (

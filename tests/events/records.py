@@ -55,6 +55,7 @@ transactions = st.builds(
     receiver_id=optional(identifiers),
     balance_before=optional(balances),
     balance_after=optional(balances),
+    correlation_id=optional(identifiers),
 )
 sources = st.sampled_from(["analyst", "chargeback", "customer"])
 label_records = st.builds(
@@ -116,6 +117,13 @@ model_updates = (
     )
     | st.builds(
         ModelUpdate, slot=st.just("online"), online=_online_weights(), issued_at=times, issued_by=identifiers
+    )
+    | st.builds(
+        ModelUpdate,
+        slot=st.just("safe_mode"),
+        reason=prose.filter(bool),
+        issued_at=times,
+        issued_by=identifiers,
     )
 )
 commands = st.builds(

@@ -10,7 +10,7 @@ import pytest
 
 from events import avro
 from events.codec import Decoder, Invalid
-from events.control import ModelUpdate, Rule
+from events.control import ModelUpdate, Rule, Thresholds
 from events.decision import Anomaly
 from events.feedback import Label
 from events.topics import TOPICS, Topic
@@ -97,6 +97,35 @@ def test_rules_in_the_schema_of_the_first_ones_are_still_read(framing: str) -> N
     header = b"\0\0\0\0\x07" if framing == "confluent" else b"\xc3\x01" + avro.fingerprint_of(first)
 
     assert Decoder(Rule).decode([header + body.getvalue()]) == [Rule(**written)]
+
+
+@pytest.mark.parametrize("framing", ["confluent", "single object"])
+def test_transactions_in_the_schema_of_the_first_ones_are_still_read(framing: str) -> None:
+    first = json.loads((SCHEMAS / "transaction_first.avsc").read_text())
+    body = io.BytesIO()
+    written: dict[str, Any] = {
+        "transaction_id": "tx-1", "user_id": "user-1", "event_time": 1_790_000_000_000, "amount": 12.5,
+        "country": "FR", "balance_after": 3.5,
+    }  # fmt: skip
+    fastavro.schemaless_writer(body, first, written)
+    header = b"\0\0\0\0\x01" if framing == "confluent" else b"\xc3\x01" + avro.fingerprint_of(first)
+
+    assert Decoder(Transaction).decode([header + body.getvalue()]) == [Transaction(**written)]
+
+
+@pytest.mark.parametrize("framing", ["confluent", "single object"])
+def test_model_updates_from_before_safe_mode_are_still_read(framing: str) -> None:
+    second = json.loads((SCHEMAS / "model_update_second.avsc").read_text())
+    body = io.BytesIO()
+    written: dict[str, Any] = {
+        "slot": "thresholds", "thresholds": {"review": 0.5, "block": 0.75}, "issued_at": 1_790_000_000_000,
+        "issued_by": "a",
+    }  # fmt: skip
+    fastavro.schemaless_writer(body, second, written)
+    header = b"\0\0\0\0\x0e" if framing == "confluent" else b"\xc3\x01" + avro.fingerprint_of(second)
+
+    expected = ModelUpdate(**written | {"thresholds": Thresholds(0.5, 0.75)})
+    assert Decoder(ModelUpdate).decode([header + body.getvalue()]) == [expected]
 
 
 @pytest.mark.parametrize("framing", ["confluent", "single object"])

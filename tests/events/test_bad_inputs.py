@@ -79,7 +79,7 @@ def test_bad_values_leave_the_good_ones_of_the_batch_alone() -> None:
     ids=repr,
 )
 @pytest.mark.parametrize(
-    "frame", [b"%s", b'{"a":%s', b'{"user_id":"%s', b'{"a":[%s', b"\x00\x00\x00\x00\x01%s"], ids=repr
+    "frame", [b"%s", b'{"a":%s', b'{"user_id":"%s', b'{"a":[%s', b"\x00\x00\x00\x00\x0f%s"], ids=repr
 )
 def test_time_grows_no_faster_than_length(unit: bytes, frame: bytes) -> None:
     value = frame % (unit * (100_000 // len(unit)))

@@ -75,7 +75,7 @@ def test_fast_path_answers_as_the_strict_one(payloads: list[bytes | None], lates
 
 @given(
     st.lists(
-        st.binary(max_size=60) | st.binary(max_size=60).map(lambda body: b"\0\0\0\0\1" + body), max_size=4
+        st.binary(max_size=60) | st.binary(max_size=60).map(lambda body: b"\0\0\0\0\x0f" + body), max_size=4
     )
 )
 def test_any_bytes_get_an_answer(payloads: list[bytes]) -> None:
@@ -105,7 +105,10 @@ def test_valid_transactions_are_never_refused(batch: list[Transaction]) -> None:
         (transaction()[:-1] + b',"amount":1}', SUSPECT),
         (transaction(**{f"k{i}": i for i in range(60)}), PLAIN),
         (transaction(**{f"k{i}": i for i in range(61)}), SUSPECT),
-        (avro.to_confluent(Transaction("t", "u", 1_790_000_000_000, 1.0), 1), SUSPECT),
+        (
+            avro.to_confluent(Transaction("t", "u", 1_790_000_000_000, 1.0), SCHEMA_IDS["transaction"]),
+            SUSPECT,
+        ),
         (b"", SUSPECT),
         (b"{", PLAIN),
     ],

@@ -72,6 +72,35 @@ def test_the_slot_says_what_is_carried(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "reason", "field"),
     [
+        ({}, None, None),
+        ({"reason": None}, "inconsistent", None),
+        ({"reason": ""}, "out_of_range", "reason"),
+        ({"reason": "r" * 1_001}, "out_of_range", "reason"),
+        ({"reason": "\u202e"}, "bad_text", "reason"),
+        ({"slot": "online"}, "inconsistent", None),
+        ({"online": ONLINE}, "inconsistent", None),
+    ],
+)
+def test_safe_mode_has_a_reason_and_nothing_else(
+    change: dict[str, Any], reason: str | None, field: str | None
+) -> None:
+    update = {
+        "slot": "safe_mode",
+        "reason": "Scores ran wild.",
+        "issued_at": 1_790_000_000_000,
+        "issued_by": "a",
+    }
+    if reason is not None:
+        assert refused(ModelUpdate, update | change) == (reason, field)
+        return
+    (read,) = Decoder(ModelUpdate).decode([msgspec.json.encode(update)])
+    assert isinstance(read, ModelUpdate)
+    assert read.reason == "Scores ran wild."
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "field"),
+    [
         ({"score": 1.5}, "out_of_range", "score"),
         ({"sampled": 0}, "out_of_range", "sampled"),
         ({"parts": {"gbt": 2}}, "out_of_range", "parts[...]"),

@@ -10,7 +10,8 @@ from events.control import ModelUpdate, Thresholds
 from models import heuristic
 from models.artefact import SIGNATURE_FILE, ModelRefusedError, load_model, probe_batch
 from models.model import Model, Part, Scores
-from models.scorer import Scorer
+from models.online import of_ensemble
+from models.scorer import SAFE_VERSION, Scorer
 from models.signing import TRUSTED_KEYS, Keyring
 from state.contract import N_FEATURES
 from tests.models.online_weights import online_update
@@ -172,6 +173,38 @@ def test_the_online_part_is_pooled_with_the_model_until_it_is_cleared(
     assert again.model_version == "gbt-test"
     assert again.score.tolist() == alone.score.tolist()
     assert list(again.parts) == ["trees"]
+
+
+def test_in_safe_mode_no_model_decides_and_no_score_blocks(artefact: Path, keyring: Keyring) -> None:
+    features, scorer = probe_batch(), Scorer(load_model(artefact, keyring), keyring)
+    scorer.apply(online_update())
+    before = scorer.score(features)
+    scorer.apply(update(slot="safe_mode", reason="a test"))
+    scores = scorer.score(features)
+
+    assert scores.model_version == "heuristic-1+safe-mode"
+    assert of_ensemble(scores.model_version) == heuristic.VERSION
+    assert scores.degraded
+    assert scores.score.tolist() == heuristic.heuristic(features).tolist()
+    assert list(scores.parts) == ["heuristic"]
+    assert scorer.verdicts(np.array([0.1, 0.15, 0.75, 1.0]), scores.degraded) == ["approve"] + 3 * ["review"]
+    assert (scorer.failures, scorer.part_failures) == (0, 0)
+
+    # What comes meanwhile is taken, and holds once safe mode ends.
+    scorer.apply(update(slot="thresholds", thresholds=Thresholds(0.5, 0.6)))
+    assert scorer.score(features).model_version == SAFE_VERSION
+    scorer.clear("safe_mode")
+    after = scorer.score(features)
+    assert after.model_version == before.model_version == "gbt-test+online-7"
+    assert after.score.tolist() == before.score.tolist()
+    assert scorer.verdicts(np.array([0.55, 0.6])) == ["review", "block"]
+
+
+def test_safe_mode_without_a_model_blocks_nothing_either() -> None:
+    scorer = Scorer(None, NOBODY)
+    assert scorer.verdicts(np.array([0.9]), degraded=True) == ["block"]
+    scorer.apply(update(slot="safe_mode", reason="a test"))
+    assert scorer.verdicts(np.array([0.9]), degraded=True) == ["review"]
 
 
 def test_refused_online_weights_leave_the_last_ones(artefact: Path, keyring: Keyring) -> None:
