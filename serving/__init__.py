@@ -1,0 +1,1 @@
+"""What stands between people or payment systems and the jobs."""

@@ -1,0 +1,1 @@
+"""Who asks, what they may, and what may be told of whom."""
