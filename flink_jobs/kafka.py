@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource
 from pyflink.table import StreamTableEnvironment
 
@@ -149,3 +149,17 @@ def check(settings: JobSettings, topics: Iterable[str]) -> int:
         return int(future.result(BROKER_TIMEOUT_S)["max.message.bytes"].value)
     except KafkaException:
         return DEFAULT_MESSAGE_BYTES  # without the right to read configurations, Kafka's own default
+
+
+def topic_ids(settings: JobSettings, topics: Iterable[str]) -> list[str]:
+    """What Kafka calls the topics: one that was deleted and made again has another id.
+
+    Raises TopicsError where the broker does not tell.
+    """
+    admin = AdminClient({**client_config(settings), "log_level": "0"})
+    names = [settings.topic(name) for name in topics]
+    try:
+        described = admin.describe_topics(TopicCollection(names), request_timeout=BROKER_TIMEOUT_S)
+        return [str(described[name].result(BROKER_TIMEOUT_S).topic_id) for name in names]
+    except KafkaException as error:
+        raise TopicsError(f"topics are not described at {settings.bootstrap}: {error}") from error

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.signing import TRUSTED_KEYS
 from online_learning.gate import GateSettings
 from online_learning.join import JoinSettings
 from online_learning.trainer import TrainerSettings
+from serving.gateway.folders import KEYS
 from state.contract import DAY_MS, HOUR_MS, MAX_RISK_DELAY_MS
 
 Start = Literal["earliest", "latest", "group"]
@@ -210,3 +211,40 @@ class LearningSettings(JobSettings):
             max_future_ms=self.max_future_s * 1000,
             sole=self.shards == 1,
         )
+
+
+class ServingSettings(JobSettings):
+    """Serving people: decisions, labels and the learner's audit into MongoDB and Redis, alerts out."""
+
+    model_config = SettingsConfigDict(cli_prog_name="serving")
+
+    group: str = Field("fraudstream-serving", description="Kafka consumer group")
+    batch_ms: int = Field(200, ge=1, le=1000, description="length of a micro-batch in milliseconds")
+
+    mongo_url: SecretStr = Field(
+        SecretStr("mongodb://127.0.0.1:27017"), description="MongoDB; give a password by the environment"
+    )
+    mongo_database: str = Field("fraudstream", min_length=1, max_length=63, description="database in it")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis; give a password by the environment"
+    )
+    gateway_keys: Path = Field(
+        KEYS, description="folder of the gateway's keys: the secrets in it hide users in the stores"
+    )
+    models: list[Path] = Field(
+        [FIRST_MODEL], description="artefacts whose decisions are explained, a list in JSON"
+    )
+    trusted_keys: Path = Field(
+        TRUSTED_KEYS, description="folder of the public keys, *.pub, whose artefacts are loaded"
+    )
+    allow_unsigned: bool = Field(
+        False, description="load artefacts without a signature too; for development only"
+    )
+    state_ttl_days: int = Field(90, ge=1, description="forget users without a decision for so long")
+
+    recent_s: int = Field(300, ge=1, description="seconds that Redis keeps each decision")
+    user_days: int = Field(30, ge=1, description="days that it keeps a user's risk")
+    count_minutes: int = Field(1_500, ge=1, description="minutes that it keeps counts by minute")
+    feed_length: int = Field(10_000, ge=1, description="decisions in the live feed, about")
+    ranked_users: int = Field(10_000, ge=1, description="users in the ranking by risk")
+    job_name: str = Field("fraudstream-serving", description="name in the Flink web UI")

@@ -60,9 +60,12 @@ def no_exceptions(cluster: Cluster, job: str) -> bool:
     "options",
     [
         (),
-        ("--width", "2", "--shards", "4", "--batch-ms", "20", "--state-backend", "rocksdb"),
+        pytest.param(
+            ("--width", "2", "--shards", "4", "--batch-ms", "20", "--state-backend", "rocksdb"),
+            marks=pytest.mark.slow,
+        ),
         ("--bounded",),
-        ("--execution", "process"),
+        pytest.param(("--execution", "process"), marks=pytest.mark.slow),
     ],
     ids=["live", "two wide on rocksdb", "bounded", "process"],
 )

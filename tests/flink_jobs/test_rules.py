@@ -108,6 +108,7 @@ def test_rules_take_effect_while_the_job_runs(cluster: Cluster, prefix: str) -> 
     cluster.cancel(job.id)
 
 
+@pytest.mark.slow
 def test_rules_in_process_mode(cluster: Cluster, prefix: str) -> None:
     job = Job(cluster, prefix, "process")
     assert_blocked_and_counted(job)

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from models.signing import generate_keys, read_private_key
+from serving.security.personal import PSEUDONYM_FILE, new_secrets
 from tests.models.artefacts import TREES, write_small
 
 JOBS = Path(__file__).resolve().parents[2] / "flink_jobs"
@@ -36,6 +37,15 @@ def test_a_job_starts_with_nothing_that_nobody_trusted_signed(tmp_path: Path) ->
     assert "not among the trusted keys" in start(*trust, "--model", strange)
     assert "SHA-256" in start(*trust, "--model", spoilt)
     assert "there are no trusted keys" in start("--trusted-keys", tmp_path, "--model", "")
+
+
+def test_the_serving_job_does_not_start_without_the_secrets_that_hide_people(tmp_path: Path) -> None:
+    assert "there is no seal-*.secret; `fraudstream keys init`" in start(
+        "--gateway-keys", tmp_path, job="serving"
+    )
+    new_secrets(tmp_path)
+    (tmp_path / PSEUDONYM_FILE).unlink()
+    assert PSEUDONYM_FILE in start("--gateway-keys", tmp_path, job="serving")
 
 
 @pytest.mark.parametrize(
