@@ -1,0 +1,1 @@
+"""The HTTP interface: payment systems send transactions, people judge and steer."""
