@@ -45,8 +45,12 @@ system:
 	[ "$${major:-0}" -ge 17 ] || missing+=(openjdk-17-jre-headless)
 	command -v mvn >/dev/null || missing+=(maven)
 	/sbin/ldconfig -p 2>/dev/null | grep -q 'libgomp\.so\.1' || missing+=(libgomp1)
+	required=("$${missing[@]}")
+	# For the tests of the console, which are left out without it.
+	command -v chromium >/dev/null || missing+=(chromium)
 	[ "$${#missing[@]}" -gt 0 ] || exit 0
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	  [ "$${#required[@]}" -gt 0 ] || exit 0
 	  echo "missing: $${missing[*]}" >&2
 	  echo "Python 3.11 with venv, Java 17 or newer, Maven and libgomp are needed; on Debian 12:" >&2
 	  echo "  sudo apt-get install $${missing[*]}" >&2
@@ -63,8 +67,13 @@ demo: $(READY) ## Score simulated traffic on an embedded Flink and show how it w
 	$(BIN)/fraudstream demo $(ARGS)
 
 .PHONY: up
-up: $(READY) ## Start Kafka, Flink, Redis and a MongoDB-protocol server
+up: $(READY) ## Start everything, submit the jobs and print where the console is
 	$(BIN)/fraudstream stack up $(ARGS)
+
+.PHONY: simulate
+simulate: $(READY) ## Send live traffic to what `make up` has started, until Ctrl-C
+	eval "$$($(BIN)/fraudstream stack env)"
+	$(BIN)/fraudstream simulate --tps 50 $(ARGS)
 
 .PHONY: status
 status: $(READY) ## Show what of them runs
@@ -89,6 +98,10 @@ test-stack: $(READY) ## Run only the tests that start a real Kafka and Flink
 .PHONY: test-slow
 test-slow: $(READY) ## Run the tests that take minutes each
 	$(BIN)/pytest -m slow $(ARGS)
+
+.PHONY: screenshots
+screenshots: $(READY) ## Make the pictures of the console in docs/console anew
+	$(BIN)/python -m tests.serving.console.screenshots
 
 .PHONY: lint
 lint: $(READY) ## Check style, types, import directions and generated files

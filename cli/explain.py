@@ -21,6 +21,7 @@ from flink_jobs.settings import FIRST_MODEL
 from models import heuristic
 from models.explained import Explained, explain_decisions
 from models.explanation import Explainer, ExplanationError, load_explainer
+from models.online import of_ensemble
 from models.reasons import Reason
 from models.signing import TRUSTED_KEYS, Keyring
 from models.wording import LanguageModel, LanguageModelSettings
@@ -83,7 +84,7 @@ def explain(  # noqa: PLR0913, PLR0917 - each is an option of the command
     if not chosen:
         raise UserError("no such decision")
     explainers = {}
-    if any(d.model_version != heuristic.VERSION for d in chosen):
+    if any(of_ensemble(d.model_version) != heuristic.VERSION for d in chosen):
         explainers = _explainers(model or [FIRST_MODEL], keyring(trusted_keys, allow_unsigned))
     try:
         explained = explain_decisions(chosen, explainers, words)

@@ -17,6 +17,7 @@ from cli.terminal import UserError, err, out, printable
 from events.codec import Decoder
 from events.feedback import Feedback
 from events.invalid import Invalid, refuse
+from serving import broker
 
 AHEAD_MS = 3_600_000  # as the learning job takes it by default
 
@@ -82,7 +83,7 @@ def send(  # noqa: PLR0913, PLR0917 - each is an option of the command
         as_csv = form == "csv" or (form is None and file.suffix == ".csv")
         lines = _csv(file) if as_csv else iter(lines_of(file))
     refused: list[str] = []
-    sent, failures = kafka.send_all(config, topic, _checked(lines, refused))
+    sent, failures = broker.send_all(config, topic, _checked(lines, refused))
     for failure in failures:
         _complain(failure)
     out.print(f"{sent:,} sent, {len(refused):,} refused, {len(failures):,} not acknowledged", highlight=False)

@@ -8,7 +8,8 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from cli.lazy import LazyCommand
-from cli.terminal import UserError, err, out
+from cli.terminal import UserError, err, out, printable
+from serving.errors import BrokerError, ControlError
 
 COMMANDS = {
     "On this machine": {
@@ -29,7 +30,15 @@ COMMANDS = {
         "dead-letters": ("cli.dead_letters", "Show what could not be processed, and why."),
         "feedback": ("cli.feedback", "Send what is known of decisions: verdicts, chargebacks."),
         "online": ("cli.online", "The online learner: look, promote, roll back, freeze."),
+        "backup": ("cli.backup", "The database on files and back: run, verify, restore, list."),
         "rules": ("cli.rules", "Analysts' rules: put, look, switch, delete, test on recorded transactions."),
+    },
+    "For people and payment systems": {
+        "gateway": ("cli.gateway", "Serve the HTTP interface."),
+        "keys": ("cli.keys", "Keys of the gateway: for tokens, clients that sign, personal data."),
+        "notify": ("cli.notify", "Send alerts to chat, mail and webhooks."),
+        "tokens": ("cli.tokens", "Access tokens of the gateway: issue, verify, revoke."),
+        "users": ("cli.users", "People who sign in to the analyst console: add, list, remove."),
     },
     "Contracts": {
         "contract": ("cli.contract", "Show the feature contract and the reason codes."),
@@ -40,7 +49,7 @@ COMMANDS = {
 
 
 class Commands(TyperGroup):
-    """All commands; a UserError ends any of them with a message and status 1."""
+    """All commands; what the reader can put right ends any of them with a message and status 1."""
 
     def __init__(self, **attributes: Any) -> None:
         """`attributes` are typer's own."""
@@ -57,6 +66,9 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from error
+        except (BrokerError, ControlError) as error:
+            err.print(f"[bold red]error:[/] {escape(printable(str(error)))}", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from error
 
 

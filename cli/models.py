@@ -1,20 +1,15 @@
-"""`fraudstream models`: the registry, the signatures, and what running jobs are told to load.
-
-A job checks again whatever is promoted here; what it refuses nevertheless becomes a dead letter with the
-reason control_refused.
-"""
+"""`fraudstream models`: the registry, the signatures, and what running jobs are told to load."""
 
 import getpass
-import time
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
-from cli import kafka
+from cli import kafka, safe_mode
 from cli.artefacts import Listing, Verification, print_listing, print_manifest, shown, signature
-from cli.control import By, checked, in_force
+from cli.control import By, tell
 from cli.terminal import UserError, out, printable
 from cli.trust import AllowUnsigned, TrustedKeys, keyring
 from events.control import ModelUpdate, Thresholds
@@ -23,10 +18,13 @@ from models.artefact import ModelRefusedError, sign_artefact
 from models.card import card
 from models.registry import ARTEFACTS, RegistryError
 from models.signing import TRUSTED_KEYS, KeyFileError, Keyring, generate_keys, read_private_key
+from serving import broker, control
+from serving.control import MODEL_UPDATES, Sent, Topics
+from serving.errors import BrokerError
 
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(safe_mode.app, name="safe-mode")
 
-TOPIC = "model-updates"
 GLANCE_S = 3.0
 """How long `list` waits for a broker: it has much to show without one."""
 
@@ -66,15 +64,15 @@ def list_artefacts(  # noqa: PLR0913, PLR0917 - each is an option of the command
     kafka_set: kafka.ClientSettings = None,
 ) -> None:
     """List the artefacts, and which of them is promoted."""
-    config = kafka.client_config(bootstrap, kafka_set)
+    topics = Topics(kafka.client_config(bootstrap, kafka_set), topic_prefix)
     try:
         found = artefacts.entries(registry, keyring(trusted_keys, allow_unsigned))
     except RegistryError as error:
         raise UserError(str(error)) from error
     current, unknown = None, None
     try:
-        current = in_force(config, f"{topic_prefix}{TOPIC}", "model", GLANCE_S)
-    except UserError as error:
+        current = control.in_force(topics, "model", GLANCE_S)
+    except BrokerError as error:
         unknown = str(error)
     promoted = current.artefact if current is not None else None
     listing = Listing(str(registry), promoted, unknown, list(map(shown, found)))
@@ -157,10 +155,8 @@ def promote(  # noqa: PLR0913, PLR0917 - each is an option of the command
     """Load an artefact in all running jobs; every TaskManager must find its folder under the same path."""
     trusted = keyring(trusted_keys, allow_unsigned)
     folder = _find(registry, artefact, trusted)
-    version = _verified(folder, trusted)
-    config, topic = kafka.client_config(bootstrap, kafka_set), f"{topic_prefix}{TOPIC}"
-    update = artefacts.promotion(folder, in_force(config, topic, "model"), _now(), by or getpass.getuser())
-    _send(config, topic, update, f"model {version}")
+    topics = Topics(kafka.client_config(bootstrap, kafka_set), topic_prefix)
+    tell(control.promote(topics, folder, trusted, by or getpass.getuser()))
 
 
 @app.command()
@@ -174,13 +170,8 @@ def rollback(  # noqa: PLR0913, PLR0917 - each is an option of the command
 ) -> None:
     """Load in all running jobs what was promoted before; once more goes a step further back."""
     trusted = keyring(trusted_keys, allow_unsigned)
-    config, topic = kafka.client_config(bootstrap, kafka_set), f"{topic_prefix}{TOPIC}"
-    try:
-        update = artefacts.rollback(in_force(config, topic, "model"), _now(), by or getpass.getuser())
-    except RegistryError as error:
-        raise UserError(str(error)) from error
-    version = _verified(Path(str(update.artefact)), trusted)
-    _send(config, topic, update, f"back to model {version}")
+    topics = Topics(kafka.client_config(bootstrap, kafka_set), topic_prefix)
+    tell(control.roll_back(topics, trusted, by or getpass.getuser()))
 
 
 @app.command()
@@ -202,15 +193,17 @@ def thresholds(  # noqa: PLR0913, PLR0917 - each is an option of the command
     """Set thresholds in all running jobs, over those of any model."""
     if (limits is None) != remove:
         raise UserError("give either REVIEW,BLOCK or --remove")
-    config, topic = kafka.client_config(bootstrap, kafka_set), f"{topic_prefix}{TOPIC}"
+    topics = Topics(kafka.client_config(bootstrap, kafka_set), topic_prefix)
     if limits is None:
-        out.print(f"thresholds removed: {kafka.send(config, topic, 'thresholds', None)}", highlight=False)
+        place = broker.send(topics.config, topics.name(MODEL_UPDATES), "thresholds", None)
+        tell(Sent("thresholds removed", place))
         return
     parsed = _parsed(limits)
     update = ModelUpdate(
-        slot="thresholds", thresholds=parsed, issued_at=_now(), issued_by=by or getpass.getuser()
+        slot="thresholds", thresholds=parsed, issued_at=control.now_ms(), issued_by=by or getpass.getuser()
     )
-    _send(config, topic, update, f"review from {parsed.review:g}, block from {parsed.block:g}")
+    what = f"review from {parsed.review:g}, block from {parsed.block:g}"
+    tell(control.send_update(topics, update, what))
 
 
 @app.command()
@@ -250,15 +243,6 @@ def _find(registry: Path, name: str, trusted: Keyring) -> Path:
         raise UserError(printable(str(error))) from error
 
 
-def _verified(folder: Path, trusted: Keyring) -> str:
-    """Version of the model in an artefact that is good. Raises UserError for any other."""
-    try:
-        manifest, _ = artefacts.verify(folder, trusted)
-    except ModelRefusedError as error:
-        raise UserError(printable(f"{folder}: {error}")) from error
-    return manifest.model_version
-
-
 def _parsed(text: str) -> Thresholds:
     try:
         review, block = map(float, text.split(","))
@@ -268,16 +252,6 @@ def _parsed(text: str) -> Thresholds:
         return msgspec.convert({"review": review, "block": block}, Thresholds)
     except msgspec.ValidationError as error:
         raise UserError(f"REVIEW,BLOCK: {error}") from error
-
-
-def _send(config: dict[str, str], topic: str, update: ModelUpdate, what: str) -> None:
-    payload = msgspec.json.encode(update)
-    checked(payload, ModelUpdate)
-    out.print(f"{what}: {kafka.send(config, topic, update.slot, payload)}", highlight=False, soft_wrap=True)
-
-
-def _now() -> int:
-    return round(time.time() * 1000)
 
 
 def _print_json(document: msgspec.Struct) -> None:

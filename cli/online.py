@@ -1,10 +1,8 @@
 """`fraudstream online`: what the online learner did, and what it is told."""
 
 import getpass
-import time
 from datetime import UTC, datetime
 from typing import Annotated, Literal
-from uuid import uuid4
 
 import msgspec
 import typer
@@ -13,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import kafka
-from cli.control import By, checked, in_force
+from cli.control import By
 from cli.records import newest_in_topic
 from cli.terminal import out, printable
 from events.audit import AuditEvent
-from events.control import OnlineCommand
 from events.types import epoch_ms
+from serving import control
+from serving.control import Topics
 
 SLOT = "online"
 FREEZING = ("frozen", "unfrozen")
@@ -83,18 +82,9 @@ def _command(command: Command, told: str) -> None:
         topic_prefix: kafka.TopicPrefix = "",
         kafka_set: kafka.ClientSettings = None,
     ) -> None:
-        record = OnlineCommand(
-            command_id=f"command-{uuid4().hex}",
-            command=command,
-            issued_at=round(time.time() * 1000),
-            issued_by=by or getpass.getuser(),
-            reason=reason,
-        )
-        payload = msgspec.json.encode(record)
-        checked(payload, OnlineCommand)
-        config = kafka.client_config(bootstrap, kafka_set)
-        sent = kafka.send(config, f"{topic_prefix}online-commands", None, payload)
-        out.print(f"{command}: {sent}; `fraudstream online status` shows what came of it", highlight=False)
+        topics = Topics(kafka.client_config(bootstrap, kafka_set), topic_prefix)
+        sent = control.command_learner(topics, command, by or getpass.getuser(), reason)
+        out.print(f"{command}: {sent.place}; see `fraudstream online status`", highlight=False)
 
 
 _command("promote", "Let score what has been learnt, whatever the gate says of it.")
@@ -109,7 +99,7 @@ def _status(config: dict[str, str], prefix: str, limit: int) -> Status:
     frozen = [event.step for event in freezing] == ["frozen"]
     newest = newest_in_topic(config, audit, AuditEvent, limit, None)
     steps = list({event.event_id: event for event in newest}.values())
-    update = in_force(config, f"{prefix}model-updates", SLOT)
+    update = control.in_force(Topics(config, prefix), SLOT)
     if update is None or update.online is None:
         return Status(None, None, None, frozen, steps)
     return Status(update.online.version, update.online.share, epoch_ms(update.issued_at), frozen, steps)

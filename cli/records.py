@@ -10,8 +10,8 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 
-from cli import kafka
 from cli.terminal import UserError
+from serving import broker
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 
@@ -73,10 +73,10 @@ def newest_in_topic(
 ) -> list[Record]:
     """The `limit` newest records by the broker's time; with `wanted` the whole topic is read for them.
 
-    Raises UserError as `kafka.stored` does, and for a value that is no such record.
+    Raises BrokerError as `broker.stored` does, UserError for a value that is no such record.
     """
     decode = msgspec.json.Decoder(record_type).decode
-    held = kafka.stored(config, topic, limit if wanted is None else None)
+    held = broker.stored(config, topic, limit if wanted is None else None)
     # The running number keeps the order within a partition, and records from being compared.
     records = ((time, i, _decoded(decode, value, topic)) for i, (time, value) in enumerate(held))
     newest = nlargest(limit, (entry for entry in records if wanted is None or wanted(entry[2])))

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 import yaml
 
-from cli.control import checked
 from cli.terminal import UserError, printable
 from events.control import Condition, ListField, Rule
+from serving.control import checked
+from serving.errors import ControlError
 
 
 class Draft(NamedTuple):
@@ -38,6 +39,7 @@ class Draft(NamedTuple):
             return checked(msgspec.json.encode(members), Rule)
         except (
             UserError,
+            ControlError,
             ValueError,
             ArithmeticError,
             RecursionError,

@@ -1,15 +1,8 @@
-"""`fraudstream rules`: analysts' rules of running jobs, and what they would have done.
+"""`fraudstream rules`: analysts' rules of running jobs, and what they would have done."""
 
-What is sent was checked by the job's own code, against the rules that the topic holds. A job checks again;
-what it refuses nevertheless becomes a dead letter with the reason control_refused.
-"""
-
-import time
-from contextlib import suppress
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -19,16 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import kafka
-from cli.control import checked
 from cli.rule_files import drafts
 from cli.terminal import UserError, out, printable
 from events.control import Condition, Rule
 from events.types import epoch_ms
-from models.rules import RuleRefusedError, Ruleset
+from models.rules import Ruleset
+from serving import control
+from serving.control import Held, Sent, Topics
 from state.contract import DAY_MS
 
-MAX_BYTES = 1_000_000
-"""Of a rule as JSON: what Kafka takes by default."""
 SHOWN_VALUES = 3
 STYLES = {"live": "bold green", "shadow": "cyan", "disabled": "dim", "expired": "dim", "refused": "bold red"}
 
@@ -42,24 +34,6 @@ File = Annotated[
 ]
 RuleId = Annotated[str, typer.Argument(metavar="ID", help="Of the rule.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
-
-
-class Held(NamedTuple):
-    """What the topic holds of a rule: the rule, or why no job takes it."""
-
-    rule: Rule | None
-    refused: str | None
-
-    @property
-    def state(self) -> str:
-        """One of the keys of STYLES."""
-        if self.rule is None:
-            return "refused"
-        if not self.rule.enabled:
-            return "disabled"
-        if self.rule.expires_at is not None and epoch_ms(self.rule.expires_at) <= _now():
-            return "expired"
-        return "shadow" if self.rule.shadow else "live"
 
 
 @app.callback()
@@ -81,13 +55,13 @@ def put(
 
     Where the file gives no version, the next one is taken. Nothing is sent where one of them is no good.
     """
-    ends = {} if days is None else {"expires_at": _now() + days * DAY_MS}
+    ends = {} if days is None else {"expires_at": control.now_ms() + days * DAY_MS}
     found = [draft._replace(members=draft.members | ends) for draft in drafts(file)]
     for draft in found:  # what is wrong in the file is told without a broker
-        _check(Ruleset(), draft.rule(1), _now())
-    config, topic = kafka.client_config(bootstrap, kafka_set), f"{topic_prefix}rules"
-    held = _held(config, topic)
-    ruleset = _ruleset(held)
+        control.rule_record(Ruleset(), draft.rule(1), control.now_ms())
+    topics = _topics(bootstrap, topic_prefix, kafka_set)
+    held = control.held_rules(topics)
+    ruleset = control.ruleset_of(held)
     new = []
     for draft in found:
         known = held.get(str(draft.members.get("rule_id")), Held(None, None)).rule
@@ -95,9 +69,9 @@ def put(
         if known and rule == msgspec.structs.replace(known, version=rule.version):
             out.print(f"rule {rule.rule_id}, version {known.version}: unchanged", highlight=False)
             continue
-        new.append((rule, _check(ruleset, rule, _now())))
+        new.append((rule, control.rule_record(ruleset, rule, control.now_ms())))
     for rule, payload in new:
-        _send(config, topic, rule, payload)
+        _tell(control.send_rule(topics, rule, payload))
 
 
 @app.command("list")
@@ -108,7 +82,7 @@ def list_rules(
     kafka_set: kafka.ClientSettings = None,
 ) -> None:
     """List the rules that the topic holds."""
-    held = _held(kafka.client_config(bootstrap, kafka_set), f"{topic_prefix}rules")
+    held = control.held_rules(_topics(bootstrap, topic_prefix, kafka_set))
     if json:
         _print_json([_described(rule_id, one) for rule_id, one in sorted(held.items())])
         return
@@ -121,7 +95,7 @@ def list_rules(
     for rule_id, one in sorted(held.items()):
         state = Text(one.state, STYLES[one.state])
         if one.rule is None:
-            table.add_row(Text(printable(rule_id)), "", "", "", state, "", Text(str(one.refused)))
+            table.add_row(Text(printable(rule_id)), "", "", "", state, "", Text(printable(str(one.refused))))
             continue
         table.add_row(
             rule_id, str(one.rule.version), one.rule.owner, _verdict(one.rule), state, _ends(one.rule),
@@ -139,15 +113,15 @@ def show(
     kafka_set: kafka.ClientSettings = None,
 ) -> None:
     """Show a rule whole, as YAML that `put` takes."""
-    one = _one(_held(kafka.client_config(bootstrap, kafka_set), f"{topic_prefix}rules"), rule_id)
+    held = control.held_rules(_topics(bootstrap, topic_prefix, kafka_set))
+    one = control.one_rule(held, rule_id)
     if json:
         _print_json(_described(rule_id, one))
-    elif one.rule is None:
-        raise UserError(f"{printable(rule_id)}: refused by the jobs: {one.refused}")
-    else:
-        typer.echo(f"# {', '.join(filter(None, (one.state, _verdict(one.rule), _ends(one.rule))))}")
-        document = msgspec.to_builtins(one.rule)
-        typer.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100), nl=False)
+        return
+    rule = control.sound_rule(held, rule_id)
+    typer.echo(f"# {', '.join(filter(None, (one.state, _verdict(rule), _ends(rule))))}")
+    document = msgspec.to_builtins(rule)
+    typer.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100), nl=False)
 
 
 @app.command()
@@ -163,9 +137,8 @@ def enable(
 ) -> None:
     """Switch a rule on, live or in shadow mode, by a newer version."""
     shadow = {} if live is None else {"shadow": not live}
-    _switch(
-        kafka.client_config(bootstrap, kafka_set), f"{topic_prefix}rules", rule_id, enabled=True, **shadow
-    )
+    topics = _topics(bootstrap, topic_prefix, kafka_set)
+    _tell(control.switch_rule(topics, rule_id, enabled=True, **shadow))
 
 
 @app.command()
@@ -176,7 +149,7 @@ def disable(
     kafka_set: kafka.ClientSettings = None,
 ) -> None:
     """Switch a rule off, by a newer version; `enable` switches it on again."""
-    _switch(kafka.client_config(bootstrap, kafka_set), f"{topic_prefix}rules", rule_id, enabled=False)
+    _tell(control.switch_rule(_topics(bootstrap, topic_prefix, kafka_set), rule_id, enabled=False))
 
 
 @app.command()
@@ -187,10 +160,7 @@ def delete(
     kafka_set: kafka.ClientSettings = None,
 ) -> None:
     """Delete a rule from the topic and all running jobs, also one that they refused."""
-    config, topic = kafka.client_config(bootstrap, kafka_set), f"{topic_prefix}rules"
-    _one(_held(config, topic), rule_id)
-    place = kafka.send(config, topic, rule_id, None)
-    out.print(f"rule {printable(rule_id)} deleted: {place}", highlight=False, markup=False)
+    _tell(control.delete_rule(_topics(bootstrap, topic_prefix, kafka_set), rule_id))
 
 
 @app.command("test")
@@ -218,9 +188,9 @@ def try_out(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     new = [draft.rule(1) for draft in drafts(file)]
     for rule in new:
-        _check(Ruleset(), rule, None)
+        control.rule_record(Ruleset(), rule, None)
     try:
-        trial = try_rules(new, read(data, format, columns), label_delay, _now())
+        trial = try_rules(new, read(data, format, columns), label_delay, control.now_ms())
     except HistoryError as error:
         raise UserError(printable(str(error))) from error
     if json:
@@ -240,64 +210,12 @@ def try_out(  # noqa: PLR0913, PLR0917 - each is an option of the command
     out.print(f"{trial.transactions:,} transactions of {trial.days:,.1f} days, {frauds}", highlight=False)
 
 
-def _held(config: dict[str, str], topic: str) -> dict[str, Held]:
-    """What the topic holds, by key."""
-    return {key: _read(key, value) for key, value in kafka.latest(config, topic).items()}
+def _topics(bootstrap: str, prefix: str, settings: list[str] | None) -> Topics:
+    return Topics(kafka.client_config(bootstrap, settings), prefix)
 
 
-def _read(key: str, value: bytes) -> Held:
-    try:
-        rule = checked(value, Rule)
-        Ruleset().apply(rule, None)
-    except (UserError, RuleRefusedError) as error:
-        return Held(None, printable(str(error)))
-    if rule.rule_id != key:
-        return Held(None, f"it is rule {rule.rule_id} under another key")
-    return Held(rule, None)
-
-
-def _ruleset(held: dict[str, Held]) -> Ruleset:
-    """The rules of the topic that a job would have taken."""
-    ruleset = Ruleset()
-    for one in held.values():
-        with suppress(RuleRefusedError):
-            if one.rule is not None:
-                ruleset.apply(one.rule, None)
-    return ruleset
-
-
-def _check(ruleset: Ruleset, rule: Rule, now_ms: int | None) -> bytes:
-    """The record of a rule that goes with a set of others. Raises UserError where it does not."""
-    payload = msgspec.json.encode(rule)
-    if len(payload) > MAX_BYTES:
-        raise UserError(f"rule {rule.rule_id}: {len(payload):,} bytes as JSON, the most are {MAX_BYTES:,}")
-    try:
-        ruleset.apply(rule, now_ms)
-    except RuleRefusedError as error:
-        raise UserError(printable(str(error))) from error
-    return payload
-
-
-def _one(held: dict[str, Held], rule_id: str) -> Held:
-    if rule_id in held:
-        return held[rule_id]
-    near = ", ".join(map(printable, get_close_matches(rule_id, held)))
-    raise UserError(f"there is no rule {printable(rule_id)}" + (f"; near are {near}" if near else ""))
-
-
-def _switch(config: dict[str, str], topic: str, rule_id: str, **members: bool) -> None:
-    held = _held(config, topic)
-    one = _one(held, rule_id)
-    if one.rule is None:
-        raise UserError(f"{printable(rule_id)}: refused by the jobs: {one.refused}")
-    rule = msgspec.structs.replace(one.rule, version=one.rule.version + 1, **members)
-    _send(config, topic, rule, _check(_ruleset(held), rule, _now()))
-
-
-def _send(config: dict[str, str], topic: str, rule: Rule, payload: bytes) -> None:
-    place = kafka.send(config, topic, rule.rule_id, payload)
-    state = Held(rule, None).state
-    out.print(f"rule {rule.rule_id}, version {rule.version}, {state}: {place}", highlight=False)
+def _tell(sent: Sent) -> None:
+    out.print(f"{printable(sent.what)}: {sent.place}", highlight=False, markup=False)
 
 
 def _verdict(rule: Rule) -> str:
@@ -324,10 +242,6 @@ def _told(condition: Condition) -> str:
 def _described(rule_id: str, one: Held) -> dict[str, Any]:
     rule = {} if one.rule is None else msgspec.to_builtins(one.rule)
     return {"rule_id": rule_id, "state": one.state, "refused": one.refused} | rule
-
-
-def _now() -> int:
-    return round(time.time() * 1000)
 
 
 def _print_json(document: Any) -> None:

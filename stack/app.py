@@ -13,14 +13,19 @@ from rich.table import Table
 
 from stack import programs, services
 from stack.errors import StackError
+from stack.jobs import submit_missing
+from stack.people import ensure_keys, ensure_people
 from stack.settings import Settings
 
 app = typer.Typer(
-    help="The local stack without Docker: Kafka, Flink, Redis and a MongoDB-protocol server.",
+    help="The local stack without Docker: Kafka, Flink, Redis, a MongoDB-protocol server, gateway and jobs.",
     no_args_is_help=True,
     add_completion=False,
 )
 console = Console()
+
+JOBS = "jobs"
+"""Named like a service, but it is no process of its own: the jobs run within Flink."""
 
 
 @app.command()
@@ -28,23 +33,36 @@ def up(
     only: Annotated[
         str,
         typer.Option(help="Services to start, separated by commas.", metavar="NAMES"),
-    ] = ",".join(programs.SERVICES),
+    ] = ",".join((*programs.SERVICES, JOBS)),
 ) -> None:
-    """Start what does not run yet, wait until it is healthy and print where it is."""
+    """Start what does not run yet, wait until it is healthy and print where it is.
+
+    `jobs` among the services submits the three jobs where they do not run.
+    """
     with _errors_explained():
         settings = Settings()
         chosen = [name.strip() for name in only.split(",") if name.strip()]
-        statuses = services.up(settings, chosen, console=console)
+        names = [name for name in chosen if name != JOBS]
+        statuses = services.status() if chosen == [JOBS] else services.up(settings, names, console=console)
+        if JOBS in chosen:
+            ensure_keys(settings)
+            submit_missing(settings, console)
         addresses = {
             "kafka": settings.kafka_bootstrap,
             "flink": settings.flink_url,
             "redis": settings.redis_url,
             "mongo": settings.mongo_url,
+            "gateway": f"{settings.gateway_url}/openapi.json",
+            "notify": f"metrics on 127.0.0.1:{settings.notify_metrics_port}",
         }
         running = dict.fromkeys(status.program.service for status in statuses)
         for service in running:
-            console.print(f"{service:6} {addresses[service]}", highlight=False)
-        console.print(f"logs   {settings.home / 'logs'}", highlight=False, soft_wrap=True)
+            console.print(f"{service:8} {addresses[service]}", highlight=False)
+        console.print(f"logs     {settings.home / 'logs'}", highlight=False, soft_wrap=True)
+        if "gateway" in running:
+            for line in ensure_people(settings):
+                console.print(f"{line}  (shown this once)", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"\n[bold]{settings.gateway_url}/console[/]", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -84,10 +102,11 @@ def down(
 
 @app.command()
 def env() -> None:
-    """Print shell variables for Flink's own commands: eval "$(python -m stack env)"."""
+    """Print shell variables for Flink's own commands and for these: eval "$(python -m stack env)"."""
     with _errors_explained():
         settings = Settings()
-        for name, value in programs.flink_environment(settings).items():
+        variables = programs.flink_environment(settings) | programs.client_environment(settings)
+        for name, value in variables.items():
             print(f"export {name}={shlex.quote(value)}")
         print(f"export PATH={shlex.quote(str(programs.pyflink_root() / 'bin'))}:$PATH")
 

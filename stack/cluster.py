@@ -27,7 +27,7 @@ from stack.settings import Settings
 from stack.topics import ensure_topics
 
 JOBS = Path(__file__).resolve().parent.parent / "flink_jobs"
-SCORING, LEARNING = JOBS / "scoring.py", JOBS / "learning.py"
+SCORING, LEARNING, SERVING = (JOBS / f"{name}.py" for name in ("scoring", "learning", "serving"))
 Record = TypeVar("Record", bound=msgspec.Struct)
 
 
@@ -215,7 +215,7 @@ def isolated_stack(
     """Services on free ports with a run directory of their own, ended and wiped at the end."""
     with tempfile.TemporaryDirectory(prefix="fs-") as home:
         # The JobManager and each TaskManager have a metrics port.
-        kafka, controller, flink, rpc, *metrics = free_ports(5 + taskmanagers)
+        kafka, controller, flink, rpc, redis, mongo, gateway, *metrics = free_ports(8 + taskmanagers)
         settings = Settings(
             home=Path(home),
             downloads=Settings().downloads,
@@ -226,6 +226,9 @@ def isolated_stack(
             flink_port=flink,
             flink_rpc_port=rpc,
             flink_metrics_port=metrics[0],
+            redis_port=redis,
+            mongo_port=mongo,
+            gateway_port=gateway,
         )
         try:
             services.up(settings, list(names), console=Console(quiet=True))

@@ -1,6 +1,7 @@
 """Health checks: each asks the service itself, not the process table."""
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,6 +90,26 @@ def mongo(url: str) -> Health:
     finally:
         client.close()
     return Health(True, f"MongoDB protocol {build['version']}")
+
+
+def gateway(url: str) -> Health:
+    """Ready once it reaches Kafka."""
+    try:
+        state = _get_json(f"{url}/ready")
+    except urllib.error.HTTPError as error:
+        return Health(False, f"answers {error.code}")
+    except (OSError, ValueError) as error:
+        return Health(False, str(error))
+    return Health(True, f"ready, Redis {'answers' if state['redis'] else 'is away'}")
+
+
+def metrics(url: str) -> Health:
+    try:
+        with _OPENER.open(url, timeout=_TIMEOUT_SECONDS) as response:
+            response.read()
+    except OSError as error:
+        return Health(False, str(error))
+    return Health(True, "serves metrics")
 
 
 def _get_json(url: str) -> Any:

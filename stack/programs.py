@@ -164,11 +164,57 @@ def _taskmanager(settings: Settings, jobmanager: Program, index: int) -> Program
     )
 
 
+def gateway(settings: Settings) -> list[Program]:
+    return [
+        Program(
+            name="gateway",
+            service="gateway",
+            command=(sys.executable, "-m", "cli.main", "gateway", "--port", str(settings.gateway_port)),
+            ports=(Port(settings.gateway_port, "FRAUDSTREAM_GATEWAY_PORT"),),
+            check=partial(health.gateway, settings.gateway_url),
+            files={},
+            environment={
+                **client_environment(settings),
+                "FRAUDSTREAM_GATEWAY_AUDIT": str(settings.home / "gateway" / "audit.jsonl"),
+            },
+            directories=(settings.home / "gateway",),
+            # Requests under way may take 15.
+            stop_seconds=25,
+        )
+    ]
+
+
+def notify(settings: Settings) -> list[Program]:
+    """Only where there are routes. Their targets' variables are those of the shell that started the stack."""
+    if not settings.notify_routes.exists():
+        return []
+    port = settings.notify_metrics_port
+    routes = settings.home / "conf" / "routes.toml"
+    return [
+        Program(
+            name="notify",
+            service="notify",
+            command=(
+                *(sys.executable, "-m", "cli.main", "notify", "--metrics-port", str(port)),
+                *("--routes", str(routes), "--state", str(settings.home / "data" / "notify")),
+            ),
+            ports=(Port(port, "FRAUDSTREAM_NOTIFY_METRICS_PORT"),),
+            check=partial(health.metrics, f"http://127.0.0.1:{port}/metrics"),
+            # A copy: with other routes it is started again.
+            files={routes: settings.notify_routes.read_text()},
+            environment=client_environment(settings),
+            stop_seconds=25,
+        )
+    ]
+
+
 SERVICES: Mapping[str, Callable[[Settings], list[Program]]] = {
     "kafka": kafka,
     "flink": flink,
     "redis": redis,
     "mongo": mongo,
+    "gateway": gateway,
+    "notify": notify,
 }
 
 
@@ -202,6 +248,16 @@ def flink_configuration(settings: Settings) -> dict[Path, str]:
             checkpoint_uri=directories["checkpoints"].as_uri(),
             savepoint_uri=directories["savepoints"].as_uri(),
         )
+    }
+
+
+def client_environment(settings: Settings) -> dict[str, str]:
+    """Variables with which commands, jobs and the gateway use this stack."""
+    return {
+        "FRAUDSTREAM_BOOTSTRAP": settings.kafka_bootstrap,
+        "FRAUDSTREAM_REDIS_URL": settings.redis_url,
+        "FRAUDSTREAM_MONGO_URL": settings.mongo_url,
+        "FRAUDSTREAM_GATEWAY_KEYS": str(settings.gateway_keys),
     }
 
 

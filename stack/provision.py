@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stack.errors import StackError
+from stack.people import ensure_keys
 from stack.programs import (
     FLINK_CONF,
     connector_jars,
@@ -98,6 +99,8 @@ STEPS: dict[str, Callable[[Settings], None]] = {
     "flink": flink,
     "redis": redis,
     "mongo": mongo,
+    "gateway": ensure_keys,
+    "notify": ensure_keys,
 }
 
 

@@ -178,7 +178,7 @@ def _provision(settings: Settings, services: Collection[str], console: Console) 
     """Fetch and build side by side, because each waits for something else: network, compiler, dpkg."""
     # Maven's local repository does not bear two writers.
     jars = [provision.STEPS[name] for name in ("kafka", "flink") if name in services]
-    others = [provision.STEPS[name] for name in ("redis", "mongo") if name in services]
+    others = {provision.STEPS[name] for name in services} - set(jars)
 
     def fetch_jars() -> None:
         for step in jars:

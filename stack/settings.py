@@ -51,9 +51,9 @@ class Settings(BaseSettings):
     managed_memory_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of it that is RocksDB's: a half suits where all jobs keep their state there."""
 
-    taskmanagers: Annotated[int, Field(ge=1, le=64)] = 5
-    """TaskManagers of one slot each: two for the scoring job, two for the learning job, and a spare that
-    takes over at once."""
+    taskmanagers: Annotated[int, Field(ge=1, le=64)] = 6
+    """TaskManagers of one slot each: two for the scoring job, two for the learning job, one for the serving
+    job, and a spare that takes over at once."""
 
     partitions: Annotated[int, Field(ge=1)] = 4
     """Partitions of the topics that are created."""
@@ -66,6 +66,18 @@ class Settings(BaseSettings):
     """First Prometheus port; the JobManager and every TaskManager take one each."""
     redis_port: Port = 6379
     mongo_port: Port = 27017
+    gateway_port: Port = 8000
+    notify_metrics_port: Port = 9300
+
+    gateway_keys: Annotated[Path, AfterValidator(_usable)] = Field(
+        default_factory=lambda values: values["home"] / "gateway" / "keys"
+    )
+    """Keys of the gateway, the serving job and the notifier; made where they are missing."""
+
+    notify_routes: Annotated[Path, AfterValidator(_usable)] = Field(
+        default_factory=lambda values: values["home"] / "routes.toml"
+    )
+    """Where this file is, alerts are sent by it."""
 
     @property
     def kafka_bootstrap(self) -> str:
@@ -82,3 +94,7 @@ class Settings(BaseSettings):
     @property
     def mongo_url(self) -> str:
         return f"mongodb://127.0.0.1:{self.mongo_port}"
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://127.0.0.1:{self.gateway_port}"

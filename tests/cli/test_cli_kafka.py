@@ -22,6 +22,7 @@ from events.decision import DeadLetter, Decision
 from events.feedback import Feedback
 from events.topics import TOPICS
 from models.signing import generate_keys, read_private_key
+from serving import broker as kafka_broker
 from stack.cluster import isolated_stack
 from tests.cli.commands import Said, fraudstream
 from tests.models.artefacts import write_small
@@ -43,7 +44,7 @@ def ask(broker: str, *arguments: str | Path, stdin: bytes | None = None) -> Said
 
 
 def held(broker: str, topic: str) -> list[bytes]:
-    return [value for _, value in kafka.stored(kafka.client_config(broker, None), topic, None)]
+    return [value for _, value in kafka_broker.stored(kafka.client_config(broker, None), topic, None)]
 
 
 def produce(broker: str, topic: str, key: str, value: bytes | None) -> None:
@@ -262,6 +263,23 @@ def test_the_online_learner_is_told_and_asked(broker: str) -> None:
     fill(broker, "audit", [msgspec.structs.replace(event, event_id="e-4", step="unfrozen")])
     found = status()
     assert (found["live"], found["frozen"]) == (None, False)
+
+
+def test_safe_mode_is_switched_and_shown(broker: str) -> None:
+    def status() -> Any:
+        return json.loads(ask(broker, "models", "safe-mode", "status", "--json").text)
+
+    assert status()["on"] is False
+    said = ask(broker, "models", "safe-mode", "on", "--reason", "Scores ran wild.", "--by", "tester")
+    assert "safe mode on: model-updates[0]@" in said.text
+    found = status()
+    assert (found["on"], found["reason"], found["by"]) == (True, "Scores ran wild.", "tester")
+    assert "by tester: Scores ran wild." in ask(broker, "models", "safe-mode", "status").text
+    refused = ask(broker, "models", "safe-mode", "on", "--reason", "")
+    assert refused.status == 1
+    assert "reason" in refused.text
+    assert "safe mode off: model-updates[0]@" in ask(broker, "models", "safe-mode", "off").text
+    assert ask(broker, "models", "safe-mode", "status").text == "off"
 
 
 def test_the_newest_decisions_over_all_partitions(broker: str) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cli import kafka
 from events.feedback import Feedback
+from serving import broker
 from tests.cli.commands import Said, fraudstream
 
 GOOD: dict[str, Any] = {
@@ -35,7 +35,7 @@ class Topic:
 def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
     """Instead of a broker: the sending itself is tested on a real one."""
     made = Topic()
-    monkeypatch.setattr(kafka, "send_all", made.take)
+    monkeypatch.setattr(broker, "send_all", made.take)
     return made
 
 
@@ -152,7 +152,7 @@ def test_nothing_is_nothing() -> None:
 
 
 def test_what_is_good_gets_as_far_as_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(broker, "TIMEOUT_S", 0.5)
     said = send("-", stdin=line())
     assert said.status == 1
     assert "no Kafka broker answers at 127.0.0.1:1" in said.text

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cli import kafka, models
+from cli import models
 from models.artefact import MANIFEST_FILE, SIGNATURE_FILE, read_manifest
 from models.signing import generate_keys, read_private_key
+from serving import broker
 from tests.cli.commands import Said, fraudstream
 from tests.models.artefacts import TREES, write_small
 
@@ -33,7 +34,7 @@ class World(NamedTuple):
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(kafka, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(broker, "TIMEOUT_S", 0.3)
     monkeypatch.setattr(models, "GLANCE_S", 0.3)
     private, public = generate_keys(tmp_path / "keys")
     public.rename(public.with_stem("release"))

@@ -2,13 +2,13 @@
 
 import pytest
 
-from cli import kafka
+from serving import broker
 from tests.cli.commands import fraudstream
 
 
 @pytest.mark.parametrize("command", ["status", "promote", "rollback", "freeze", "unfreeze"])
 def test_every_command_gets_as_far_as_the_broker(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(broker, "TIMEOUT_S", 0.5)
     said = fraudstream("online", command)
     assert said.status == 1
     assert "no Kafka broker answers at 127.0.0.1:1" in said.text

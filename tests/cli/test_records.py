@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli import kafka
 from cli.terminal import printable, printable_bytes
 from events.decision import DeadLetter, Decision
 from events.topics import TOPICS
+from serving import broker
 from state.contract import CONTRACT_VERSION, FEATURE_NAMES, N_FEATURES
 from tests.cli.commands import fraudstream, write_lines
 
@@ -122,7 +122,7 @@ def test_a_missing_file_and_a_missing_broker_are_told(
     assert missing.status == 1
     assert "No such file" in missing.text
 
-    monkeypatch.setattr(kafka, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(broker, "TIMEOUT_S", 0.5)
     alone = fraudstream(command, "show")
     assert alone.status == 1
     assert "no Kafka broker answers at 127.0.0.1:1" in alone.text

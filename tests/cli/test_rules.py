@@ -8,7 +8,7 @@ import msgspec
 import pandas as pd
 import pytest
 
-from cli import kafka
+from serving import broker
 from tests.cli.commands import fraudstream
 
 RULE: dict[str, Any] = {
@@ -92,7 +92,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_what_is_good_gets_as_far_as_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(broker, "TIMEOUT_S", 0.5)
     answer = fraudstream("rules", "put", "-", stdin=msgspec.json.encode(RULE))
 
     assert answer.status == 1

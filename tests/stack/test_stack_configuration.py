@@ -1,6 +1,8 @@
 """The rendered configuration of every service."""
 
 import configparser
+import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from pydantic import ValidationError
 
 from stack import programs, services
 from stack.errors import StackError
+from stack.jobs import newest_checkpoint
+from stack.people import ensure_keys, ensure_people
 from stack.settings import Settings
 from stack.supervise import configuration
 
@@ -80,7 +84,7 @@ def test_supervisord_starts_again_whatever_ends(settings: Settings) -> None:
 
     assert sections == {
         *("program:kafka", "program:jobmanager", "program:taskmanager-0", "program:taskmanager-1"),
-        *("program:redis", "program:mongo"),
+        *("program:redis", "program:mongo", "program:gateway"),
     }
     for name in sections:
         assert parser[name]["autorestart"] == "true"
@@ -137,3 +141,61 @@ def test_an_unusable_setting_is_named(
 def test_an_unknown_service_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="unknown service postgres: choose from kafka, flink, redis, mongo"):
         services.up(Settings(home=tmp_path), ["kafka", "postgres"])
+
+
+def test_the_notifier_runs_where_there_are_routes_and_anew_when_they_change(settings: Settings) -> None:
+    assert programs.notify(settings) == []
+    settings.home.mkdir()
+    settings.notify_routes.write_text("routes = []")
+    [one] = programs.notify(settings)
+    settings.notify_routes.write_text("routes = [1]")
+    [other] = programs.notify(settings)
+
+    assert one.configuration_digest != other.configuration_digest
+    [(copy, text)] = one.files.items()
+    assert str(copy) in one.command
+    assert text == "routes = []"
+
+
+def test_gateway_and_notifier_use_this_stack_and_no_secret_is_in_their_command(settings: Settings) -> None:
+    [gateway] = programs.gateway(settings)
+
+    assert gateway.environment["FRAUDSTREAM_BOOTSTRAP"] == settings.kafka_bootstrap
+    assert gateway.environment["FRAUDSTREAM_GATEWAY_KEYS"] == str(settings.home / "gateway" / "keys")
+    assert set(gateway.environment) >= {"FRAUDSTREAM_REDIS_URL", "FRAUDSTREAM_MONGO_URL"}
+    assert str(settings.gateway_port) in gateway.command
+
+
+def test_the_newest_complete_checkpoint_of_a_job_is_found(tmp_path: Path) -> None:
+    def checkpoint(job: str, number: int, second: int, complete: bool = True) -> Path:
+        folder = tmp_path / job / f"chk-{number}"
+        folder.mkdir(parents=True)
+        if complete:
+            (folder / "_metadata").touch()
+            os.utime(folder / "_metadata", (second, second))
+        return folder
+
+    checkpoint("a", 9, second=10)
+    newest = checkpoint("b", 3, second=20)
+    checkpoint("b", 4, second=30, complete=False)
+    checkpoint("other", 1, second=40)
+
+    assert newest_checkpoint(tmp_path, ["a", "b", "ended-before-its-first"]) == newest
+    assert newest_checkpoint(tmp_path, []) is None
+    assert newest_checkpoint(tmp_path / "none", ["a"]) is None
+
+
+def test_keys_and_people_are_made_once_and_for_their_owner_alone(settings: Settings) -> None:
+    ensure_keys(settings)
+    told = ensure_people(settings)
+    files = {path: path.read_bytes() for path in settings.gateway_keys.rglob("*") if path.is_file()}
+    ensure_keys(settings)
+
+    assert len(told) == 2
+    assert all(re.fullmatch(r"user (admin|analyst), \1 password \S{12,}", line) for line in told)
+    assert ensure_people(settings) == []
+    secret = {path for path in files if path.suffix != ".pub"}
+    assert len(secret) >= 5
+    assert all(path.stat().st_mode & 0o077 == 0 for path in secret)
+    assert {path: path.read_bytes() for path in files} == files
+    assert not any(line.split()[-1].encode() in content for line in told for content in files.values())

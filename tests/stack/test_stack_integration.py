@@ -9,10 +9,15 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from rich.console import Console
 
 from stack import services
+from stack.cluster import isolated_stack
 from stack.errors import StackError
+from stack.jobs import newest_checkpoint, scripts, submit_missing
+from stack.people import ensure_keys
 from stack.ports import free_ports, is_free
+from stack.programs import flink_directories
 from stack.settings import Settings
 from stack.supervise import Supervisor, marked_processes
 from stack.topics import ensure_topics
@@ -22,7 +27,7 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:
-    kafka, controller, flink, rpc, cache, mongo, *metrics = free_ports(6 + 3)
+    kafka, controller, flink, rpc, cache, mongo, gateway, *metrics = free_ports(7 + 3)
     settings = Settings(
         home=tmp_path / "run",
         downloads=Settings().downloads,
@@ -34,6 +39,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
         flink_metrics_port=metrics[0],
         redis_port=cache,
         mongo_port=mongo,
+        gateway_port=gateway,
     )
     yield settings
     services.down(settings.home)
@@ -144,3 +150,39 @@ def test_an_answer_of_another_server_on_the_port_is_not_health(
 
     [first] = services.status(settings.home)
     assert first.ok, "the other stack's end did not touch this one"
+
+
+@pytest.mark.slow
+def test_a_killed_gateway_comes_back(settings: Settings) -> None:
+    first = services.up(settings, ["kafka", "redis", "gateway"])
+    assert all(status.ok for status in first)
+    killed = _pids(first)["gateway"]
+    os.kill(killed, signal.SIGKILL)
+
+    assert _eventually(lambda: _healthy(settings, "gateway"), 60), "it answers again without help"
+    after = _pids(services.status(settings.home))
+    assert after.pop("gateway") != killed
+    assert after.items() <= _pids(first).items(), "the others went on"
+
+
+@pytest.mark.slow
+def test_jobs_are_submitted_once_and_go_on_from_their_checkpoints() -> None:
+    with isolated_stack(5, 1536, ("kafka", "flink", "redis", "mongo")) as cluster:
+        names = list(scripts(cluster.settings))
+        ensure_keys(cluster.settings)
+        quiet = Console(quiet=True)
+        assert submit_missing(cluster.settings, quiet) == names
+        assert submit_missing(cluster.settings, quiet) == [], "they run"
+        running = {job["name"]: job["jid"] for job in cluster.rest("/jobs/overview")["jobs"]}
+        assert set(running) == set(names)
+        checkpoints = flink_directories(cluster.settings)["checkpoints"]
+        assert _eventually(
+            lambda: all(newest_checkpoint(checkpoints, [job]) for job in running.values()), 120
+        ), "each has a checkpoint"
+
+        services.down(cluster.settings.home)
+        services.up(cluster.settings, ["kafka", "flink", "redis", "mongo"])
+        assert submit_missing(cluster.settings, quiet) == names, "a session cluster forgets its jobs"
+        for job in cluster.rest("/jobs/overview")["jobs"]:
+            restored = cluster.rest(f"/jobs/{job['jid']}/checkpoints")["latest"]["restored"]
+            assert running[job["name"]] in restored["external_path"]
