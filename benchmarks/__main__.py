@@ -1,7 +1,7 @@
 """`python -m benchmarks`: every measurement in one run, printed and written to docs/benchmarks.md.
 
 Sections can be named to run only those: engine parts rules online live drain per-event memory
-join loop loop-cost.
+join loop loop-cost serving gateway at-rest.
 """
 
 import itertools
@@ -21,11 +21,11 @@ import msgspec
 import numpy as np
 import psutil
 
-from benchmarks import engine, join, loop, online, parts, rules
+from benchmarks import at_rest, engine, gateway, join, loop, online, parts, rules, serving
 from benchmarks.traffic import encoded, measure, summary
 from events.control import OnlineCommand
 from events.decision import decision_id
-from stack.cluster import LEARNING, Cluster, isolated_stack
+from stack.cluster import LEARNING, SERVING, Cluster, isolated_stack
 
 HERE = Path(__file__).resolve().parent
 REPORT = HERE.parent / "docs" / "benchmarks.md"
@@ -34,6 +34,7 @@ BACKLOG = 1_500_000
 JOIN_BACKLOG = 600_000
 LOOP_RATE = 2_000
 LOOP_TURNS = 3
+SERVING_BACKLOG = 15_000
 SCORING = HERE.parent / "flink_jobs" / "scoring.py"
 PER_EVENT = HERE / "per_event_job.py"
 Lines = Iterator[str]
@@ -317,6 +318,58 @@ def _beside(cluster: Cluster, jobs: Sequence[str], run: int) -> Beside:
     return Beside(p50, p99, rate, spent[0], spent[1] if len(spent) > 1 else np.nan)
 
 
+def serving_job() -> Lines:
+    """What a decision costs the serving job, and how many of a backlog it takes in."""
+    made = list(serving.records(serving.ALONE))
+    with isolated_stack(taskmanagers=2, names=("kafka", "flink", "redis", "mongo")) as cluster:
+        yield "| the engine alone, us per decision | all | waits for MongoDB | for Redis | own CPU |"
+        yield "|---|---|---|---|---|"
+        for batch in serving.BATCHES:
+            spent = serving.alone(cluster, batch, made)
+            yield (
+                f"| batches of {batch} | {spent.all:,.0f} | {spent.mongo:,.0f} | {spent.redis:,.0f} "
+                f"| {spent.cpu:,.0f} |"
+            )
+        yield ""
+        yield "| MongoDB's protocol alone, unordered inserts by one client | documents/s |"
+        yield "|---|---|"
+        for indexed, batch in itertools.product((True, False), serving.BATCHES):
+            rate = serving.inserted(cluster, made, indexed, batch)
+            yield f"| batches of {batch}, {'all indexes' if indexed else 'no index'} | {rate:,.0f} |"
+        for stored in (1_000, 5_000):
+            rate = serving.replaced(cluster, stored)
+            yield f"| replaced one by one among {stored:,} | {rate:,.0f} |"
+        yield ""
+        yield "| the job, draining a backlog | decisions/s | CPU us per decision | Redis | MongoDB |"
+        yield "|---|---|---|---|---|"
+        cluster.topics("")
+        backlog = ((d.user_id.encode(), msgspec.json.encode(d)) for d in serving.records(SERVING_BACKLOG))
+        cluster.produce("decisions", backlog)
+        with serving.secrets() as keys:
+            for execution in ("thread", "process"):
+                yield _served(cluster, execution, keys)
+
+
+def _served(cluster: Cluster, execution: str, keys: Path) -> str:
+    """The serving job over the whole backlog into empty stores, as a row."""
+    serving.empty(cluster)
+    job = cluster.submit(
+        "", "--start", "earliest", "--group", f"bench-{execution}", "--execution", execution,
+        "--gateway-keys", str(keys), "--mongo-url", cluster.settings.mongo_url,
+        "--mongo-database", execution, "--redis-url", cluster.settings.redis_url, script=SERVING,
+    )  # fmt: skip
+    before = serving.store_cpu_s(cluster)
+    taken = partial(cluster.metric, job, "serving stage", "serving_decisions_in_total")
+    result = _drain(cluster, job, taken, SERVING_BACKLOG)
+    stores = {name: (spent - before[name]) / SERVING_BACKLOG * 1e6
+              for name, spent in serving.store_cpu_s(cluster).items()}  # fmt: skip
+    cluster.cancel(job)
+    return (
+        f"| {execution} mode | {result.per_second:,.0f} | {result.cpu_us:,.0f} | {stores['Redis']:,.0f} "
+        f"| {stores['MongoDB']:,.0f} |"
+    )
+
+
 JOB_OPTIONS = ("--start", "latest", "--shards", "1", "--batch-ms", "5")
 SECTIONS: dict[str, tuple[str, Callable[[], Lines]]] = {
     "engine": ("Bare engine, one core", bare_engine),
@@ -329,6 +382,9 @@ SECTIONS: dict[str, tuple[str, Callable[[], Lines]]] = {
     "memory": ("State per user", memory),
     "join": ("Feedback join", feedback_join),
     "loop": ("From labels to scores", learning_loop),
+    "serving": ("Serving: decisions into MongoDB and Redis", serving_job),
+    "gateway": ("Gateway, one worker", gateway.lines),
+    "at-rest": (f"Queries over {at_rest.DECIDED:,} stored decisions", at_rest.lines),
     "loop-cost": (f"Learning beside {LOOP_RATE:,} transactions/s ({' '.join(JOB_OPTIONS)})", loop_cost),
 }
 
