@@ -16,8 +16,10 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def prefix(cluster: Cluster) -> str:
-    """Topics of the test's own."""
+def prefix(cluster: Cluster) -> Iterator[str]:
+    """Topics of the test's own. Jobs that a failing test leaves shall not hold the slots of the next."""
     name = next(_prefixes)
     cluster.topics(name)
-    return name
+    yield name
+    for job in cluster.rest("/jobs")["jobs"]:
+        cluster.cancel(job["id"])
